@@ -1,1 +1,3 @@
 //! Disk images.
+
+pub mod table;
