@@ -9,6 +9,7 @@
 pub mod digest;
 pub mod map;
 pub mod units;
+pub mod xml;
 
 pub use digest::{Algorithm, Digest, Hasher};
 pub use map::{BlockMap, MapError, MappedRange};
