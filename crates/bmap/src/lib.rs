@@ -7,6 +7,7 @@
 //! This crate is pure: it reads what it is given, starts no threads and prints nothing.
 
 pub mod digest;
+pub mod holes;
 pub mod map;
 pub mod units;
 pub mod xml;

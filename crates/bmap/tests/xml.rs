@@ -1,7 +1,7 @@
 //! bmap XML through the public door: every version, free layout, and everything that must be refused.
 
 // Helpers of tests are not tests to clippy, though they say what they expect in the same way.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
