@@ -25,7 +25,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
 use nix::errno::Errno;
 use nix::sys::statfs::{self, BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC};
-use nix::unistd::{Whence, lseek};
+use nix::unistd::{self, Whence, lseek};
 
 use crate::map::{BlockMap, MapError, MappedRange};
 use crate::units::{BlockRange, BlockSize, ByteRange};
@@ -151,7 +151,11 @@ pub fn scan(file: &File) -> Result<Scan, HolesError> {
     let before = metadata(file)?;
     regular(&before)?;
     if !sees_dirty_pages(file) {
-        file.sync_all().map_err(|source| HolesError::Io { doing: "sync the file", source })?;
+        match unistd::fsync(file) {
+            // EINVAL and EROFS: this filesystem has no fsync, being read-only like squashfs, so nothing waits for one.
+            Ok(()) | Err(Errno::EINVAL | Errno::EROFS) => {}
+            Err(errno) => return Err(failed("sync the file", errno)),
+        }
     }
     let position = lseek(file, 0, Whence::SeekCur).map_err(|errno| failed("tell the file's position", errno))?;
     let size = before.len();

@@ -230,6 +230,28 @@ fn fat_maps_everything() {
     assert_eq!((scan.data, scan.support), (vec![ByteRange::first(1 << 20)], Support::Exact));
 }
 
+/// squashfs leaves the question to the kernel's generic answer, but knows how much of a file is not stored.
+#[test]
+fn squashfs_cannot_tell_and_we_see_that() {
+    let source = tempfile::tempdir().unwrap();
+    let sparse = Sparse { size: 1 << 24, written: vec![(1 << 20, 5000)], synced: true };
+    sparse.make(&source.path().join("file"));
+    let dir = tempfile::tempdir().unwrap();
+    let (image, mount) = (dir.path().join("image"), dir.path().join("mount"));
+    let made = Command::new("mksquashfs").arg(source.path()).arg(&image).output();
+    fs::create_dir(&mount).unwrap();
+    let mounted = made.and_then(|_| Command::new("mount").args(["-o", "loop,ro"]).arg(&image).arg(&mount).output());
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        println!("skipped: mksquashfs is not installed, or mounting is not allowed");
+        return;
+    }
+    let mounted = Mounted { dir };
+    let file = File::open(mounted.path().join("file")).unwrap();
+    let scan = holes::scan(&file).unwrap();
+    assert_eq!(scan.data, [ByteRange::first(1 << 24)]);
+    assert!(matches!(scan.support, Support::CannotTell { allocated } if allocated < 1 << 20), "{:?}", scan.support);
+}
+
 #[test]
 fn only_regular_files_have_holes() {
     let dir = File::open("/").unwrap();
