@@ -1,3 +1,43 @@
-//! Disk images.
+//! Disk images: where an image's bytes come from.
+//!
+//! An [`Image`] is a file, a block device or standard input, raw or packed by gzip, zstd, xz or bzip2. What it is gets
+//! decided by its first bytes, never by its name. [`Image::read`] turns it into an [`ImageReader`]: the unpacked bytes
+//! in order, with a [`skip_to`](ImageReader::skip_to) that passes over what nobody wants as cheaply as the container
+//! allows.
+//!
+//! | packing | skipping a hole | on several cores |
+//! | --- | --- | --- |
+//! | raw file or device | free: reads happen only where wanted | no need |
+//! | gzip | deflate blocks of zeros are recognised by their symbols; others are inflated and dropped | no |
+//! | zstd | frames that declare their size are left out; inside a frame, decoded and dropped | frames |
+//! | xz | blocks are left out by the index at the end | blocks |
+//! | bzip2 | blocks are decoded and dropped; repeated blocks of zeros only once | blocks |
+//!
+//! Standard input cannot be read from its end, so there only bzip2 keeps its parallel decoding. What is decoded is
+//! checked by everything its container carries (CRC, length, hash); an error of reading, decoding or length is an
+//! [`ImageError`], never the end of the image.
+//!
+//! Left out on purpose: archives that hold an image, network sources, and everything about what the bytes mean.
 
+pub mod buffer;
+mod bzip2;
+mod error;
+mod gzip;
+mod image;
+mod input;
+mod num;
+mod options;
+mod raw;
+mod reader;
+mod sniff;
+mod streaming;
 pub mod table;
+mod xz;
+mod zstd;
+
+pub use buffer::{AlignedBuffer, BufferPool};
+pub use error::ImageError;
+pub use image::{Image, MAX_HEAD};
+pub use options::{Format, Options, Wanted};
+pub use reader::ImageReader;
+pub use sniff::{Kind, SNIFF_LEN, sniff};
