@@ -1,0 +1,133 @@
+//! What a job tells while it runs: plain numbers, never text for people.
+//!
+//! Order of a [`crate::copy`]: [`Event::Stage`] opens a stage, [`Event::Progress`] follows any number of times with
+//! rising `done`, and the next `Stage` closes it. Stages come in the order of [`Stage`]'s variants; those with nothing
+//! to do are left out. [`Event::Retry`] and [`Event::Note`] may come at any time. Events of one job may come from
+//! several threads, one at a time or not: an observer brings its own lock.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bmap::ByteRange;
+
+/// What a job is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Zeros over the old head, so that an interrupted target cannot boot a mix.
+    Invalidate,
+    /// Reading, decoding, checking and writing everything behind the head.
+    Write,
+    /// Waiting until the target has it on the medium.
+    Sync,
+    /// Reading the body back from the medium.
+    Prove,
+    /// Writing the head, syncing and proving it.
+    Head,
+    /// Telling the kernel about the new partition table, final length of files.
+    Commit,
+    /// Hashing mapped ranges ([`crate::create`]) or comparing them ([`crate::verify`]).
+    Hash,
+}
+
+impl Stage {
+    /// The stage's name in machine-readable output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Invalidate => "invalidate",
+            Self::Write => "write",
+            Self::Sync => "sync",
+            Self::Prove => "prove",
+            Self::Head => "head",
+            Self::Commit => "commit",
+            Self::Hash => "hash",
+        }
+    }
+}
+
+/// Something a user may want to know that is no failure.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Note {
+    /// A queue setting of the target's device could not be changed; writing goes on without.
+    NotTuned {
+        /// The sysfs file.
+        setting: PathBuf,
+        /// Why.
+        error: Arc<io::Error>,
+    },
+    /// A queue setting could not be put back.
+    NotRestored {
+        /// The sysfs file.
+        setting: PathBuf,
+        /// What it should hold.
+        value: String,
+        /// Why.
+        error: Arc<io::Error>,
+    },
+    /// So many bytes that the map leaves out were turned into zeros without writing them.
+    HolesZeroed {
+        /// How many.
+        bytes: u64,
+    },
+    /// So many bytes that the map leaves out keep what the target held before.
+    HolesLeft {
+        /// How many.
+        bytes: u64,
+    },
+    /// The filesystem cannot tell where the image's holes are; everything was read and zeros were found by looking.
+    HolesUnknown,
+    /// The kernel did not take the new partition table; it will at the next plug or boot.
+    TableNotReread {
+        /// Why.
+        error: Arc<io::Error>,
+    },
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// A stage began.
+    Stage {
+        /// Which.
+        stage: Stage,
+        /// How many bytes it will handle, where that is known.
+        total: Option<u64>,
+    },
+    /// The stage went on.
+    Progress {
+        /// Which.
+        stage: Stage,
+        /// Bytes of the target handled in this stage so far.
+        done: u64,
+        /// How far into the unpacked image the reader has come, in bytes; 0 in stages that do not read it.
+        position: u64,
+    },
+    /// A piece did not read back as it was written; it is written again.
+    Retry {
+        /// Where.
+        extent: ByteRange,
+        /// Which repetition this is, from 1.
+        attempt: u32,
+    },
+    /// Something worth knowing.
+    Note(Note),
+}
+
+/// Takes events. `()` ignores them; any closure is an observer.
+pub trait Observer: Send + Sync {
+    /// Takes one. Called from the job's threads: be quick.
+    fn event(&self, event: &Event);
+}
+
+impl Observer for () {
+    fn event(&self, _: &Event) {}
+}
+
+impl<F: Fn(&Event) + Send + Sync> Observer for F {
+    fn event(&self, event: &Event) {
+        self(event);
+    }
+}
