@@ -12,14 +12,15 @@ use crate::bzip2::Bzip2;
 use crate::error::{Context, Fault, ImageError};
 use crate::gzip::Gzip;
 use crate::input::{Input, PackedFile, Stream};
+use crate::merge::Merge;
 use crate::num::narrow;
 use crate::options::{Format, Options, Wanted};
 use crate::raw::{RawFile, RawStream};
 use crate::reader::ImageReader;
 use crate::sniff::{Kind, SNIFF_LEN, sniff};
 use crate::streaming::{Decode, Streaming};
-use crate::xz::Xz;
-use crate::zstd::Zstd;
+use crate::xz::{self, Xz};
+use crate::zstd::{self, Zstd};
 
 /// The most that [`Image::head`] gives, 1 MiB.
 pub const MAX_HEAD: usize = 1 << 20;
@@ -30,7 +31,16 @@ pub struct Image {
     context: Context,
     options: Options,
     packed: Packed,
+    index: Index,
     size: Option<u64>,
+}
+
+/// The parts of a file that can be decoded one without the other.
+#[derive(Debug)]
+enum Index {
+    Nothing,
+    Xz(Vec<xz::index::Block>),
+    Zstd(Vec<zstd::index::Frame>),
 }
 
 #[derive(Debug)]
@@ -69,11 +79,22 @@ impl Image {
         let mut context = Context { name, format: Format::Raw };
         file.read_exact_at(&mut first, 0).map_err(|fault| context.error(fault, 0))?;
         context.format = format(&first, &context.name)?;
-        let size = match context.format {
-            Format::Raw => Some(len),
-            _ => None,
+        let fault = |fault| context.error(fault, 0);
+        let (index, size) = match context.format {
+            Format::Raw => (Index::Nothing, Some(len)),
+            Format::Gzip | Format::Bzip2 => (Index::Nothing, None),
+            Format::Xz => match xz::index::read(&file).map_err(fault)? {
+                Some((blocks, len)) => (Index::Xz(blocks), Some(len)),
+                None => (Index::Nothing, None),
+            },
+            Format::Zstd => match zstd::index::read(&file).map_err(fault)? {
+                // A single frame is better decoded straight into the reader's buffer.
+                Some((frames, len)) if frames.len() < 2 => (Index::Nothing, Some(len)),
+                Some((frames, len)) => (Index::Zstd(frames), Some(len)),
+                None => (Index::Nothing, None),
+            },
         };
-        Ok(Self { context, options: options.clone(), packed: Packed::File(file), size })
+        Ok(Self { context, options: options.clone(), packed: Packed::File(file), index, size })
     }
 
     /// An image that arrives in order, such as on standard input. Up to 4 MiB of it may be read ahead and kept.
@@ -85,7 +106,13 @@ impl Image {
         let mut stream = Stream::new(reader);
         let first = stream.look_ahead(SNIFF_LEN).map_err(|fault| context.error(fault, 0))?;
         context.format = format(first, &context.name)?;
-        Ok(Self { context, options: options.clone(), packed: Packed::Stream(stream), size: None })
+        Ok(Self {
+            context,
+            options: options.clone(),
+            packed: Packed::Stream(stream),
+            index: Index::Nothing,
+            size: None,
+        })
     }
 
     /// The image's name: the path as given, or what [`from_reader`](Self::from_reader) was told.
@@ -161,7 +188,19 @@ impl Image {
         if let Some(index) = wanted.disorder() {
             return Err(ImageError::Disorder { name: self.context.name, index });
         }
-        let Self { context, options, packed, .. } = self;
+        let Self { context, options, packed, index, .. } = self;
+        let fault = |fault: Fault| context.error(fault, 0);
+        let packed = match (index, packed) {
+            (Index::Xz(blocks), Packed::File(file)) => {
+                let (plan, crew) = xz::blocks::Blocks::start(&file, blocks, wanted, &options).map_err(fault)?;
+                return Ok(Box::new(Merge::new(context, plan, crew)));
+            }
+            (Index::Zstd(frames), Packed::File(file)) => {
+                let (plan, crew) = zstd::frames::Frames::start(&file, frames, wanted, &options).map_err(fault)?;
+                return Ok(Box::new(Merge::new(context, plan, crew)));
+            }
+            (_, packed) => packed,
+        };
         let input = match packed {
             Packed::File(file) if context.format == Format::Raw => return Ok(Box::new(RawFile::new(context, file))),
             Packed::File(file) => {
@@ -170,7 +209,6 @@ impl Image {
             }
             Packed::Stream(stream) => Input::stream(stream),
         };
-        let fault = |fault: Fault| context.error(fault, 0);
         Ok(match context.format {
             Format::Raw => Box::new(Streaming::new(context, input, RawStream)),
             Format::Gzip => Box::new(Streaming::new(context, input, Gzip::default())),

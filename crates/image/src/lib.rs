@@ -21,10 +21,12 @@
 
 pub mod buffer;
 mod bzip2;
+mod crew;
 mod error;
 mod gzip;
 mod image;
 mod input;
+mod merge;
 mod num;
 mod options;
 mod raw;

@@ -1,6 +1,9 @@
-//! xz, one stream after the other.
+//! xz: a file by the blocks that its index names, several at once; a stream in order.
 
-use liblzma::stream::{Action, CONCATENATED, Error, Status, Stream};
+pub(crate) mod blocks;
+pub(crate) mod index;
+
+use liblzma::stream::{Action, CONCATENATED, Error, Status, Stream, TELL_UNSUPPORTED_CHECK};
 
 use crate::error::Fault;
 use crate::input::Input;
@@ -18,7 +21,8 @@ pub(crate) struct Xz {
 impl Xz {
     pub(crate) fn new(options: &Options) -> Result<Self, Fault> {
         let memory = options.memory;
-        let stream = Stream::new_stream_decoder(memory, CONCATENATED).map_err(|error| lzma_fault(0, error, memory))?;
+        let flags = CONCATENATED | TELL_UNSUPPORTED_CHECK;
+        let stream = Stream::new_stream_decoder(memory, flags).map_err(|error| lzma_fault(0, error, memory))?;
         Ok(Self { stream, memory, ended: false })
     }
 }
@@ -60,6 +64,7 @@ pub(crate) fn lzma_fault(at: u64, error: Error, limit: u64) -> Fault {
     match error {
         Error::MemLimit => Fault::Memory { needed: None, limit },
         Error::Mem => Fault::Memory { needed: None, limit },
+        Error::UnsupportedCheck => Fault::Unsupported(at, "has a check of a kind"),
         Error::Options => Fault::Unsupported(at, "uses filters or options"),
         Error::Format => Fault::Junk(at),
         Error::Data => Fault::corrupt(at, "a check failed"),

@@ -1,6 +1,8 @@
-//! Zstandard, one frame after the other.
+//! Zstandard: a file by its frames, several at once; a stream, and a file of one frame, in order.
 
 mod frame;
+pub(crate) mod frames;
+pub(crate) mod index;
 
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, get_error_name};
 
@@ -62,6 +64,11 @@ impl Zstd {
     pub(crate) fn new(options: &Options) -> Result<Self, Fault> {
         let limits = Limits::new(options);
         Ok(Self { context: context(limits)?, limits, state: State::Between, any: false })
+    }
+
+    /// Makes ready for another input.
+    fn begin(&mut self) {
+        (self.state, self.any) = (State::Between, false);
     }
 
     /// Looks at what begins here; false at the end.

@@ -1,5 +1,6 @@
 //! Images to pack, ways to pack them, and sources to read them from: shared by the tests.
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "tests say what they expect by unwrapping")]
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
