@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::thread;
 
-use bmap::{Algorithm, BlockMap, BlockRange, BlockSize, Hasher, MappedRange, holes, xml};
+use bmap::{Algorithm, BlockMap, BlockRange, BlockSize, Hasher, MappedRange, holes, sparse, xml};
 use micro_bench::{Timing, line, measure};
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -26,6 +26,7 @@ fn main() -> Outcome {
     let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with("--")).unwrap_or_default();
     digests(&wanted);
     map_files(&wanted)?;
+    splits(&wanted)?;
     extents(&wanted)
 }
 
@@ -86,6 +87,41 @@ fn map_files(wanted: &str) -> Outcome {
         let millions = f64::from(count) / 1e6;
         report(wanted, &name("write"), millions, "million", || xml::write(&map));
         report(wanted, &name("parse"), millions, "million", || xml::parse(text.as_bytes()));
+    }
+    Ok(())
+}
+
+/// The ranges of a real i.MX8 image, which the benchmark image is made after.
+const REAL: &str = include_str!("../../data/wic-13g.ranges");
+const REAL_BLOCKS: u64 = 3_439_616;
+/// What U-Boot's fastboot buffer commonly takes in one piece.
+const LIMIT: u64 = 64 << 20;
+
+fn real_map() -> Result<BlockMap, Box<dyn Error>> {
+    let ranges = REAL
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let mut words = line.split(' ');
+            let mut number = || words.next().ok_or("a line without a range")?.parse().map_err(Box::<dyn Error>::from);
+            let blocks = BlockRange::new(number()?, number()?).ok_or("a range that ends before it begins")?;
+            Ok(MappedRange { blocks, digest: None })
+        })
+        .collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+    Ok(BlockMap::new(REAL_BLOCKS * BlockSize::DEFAULT.bytes(), BlockSize::DEFAULT, ranges)?)
+}
+
+fn splits(wanted: &str) -> Outcome {
+    let many = format!("split: plan {RANGES} ranges");
+    for (name, real) in [("split: plan a real 13.1 GiB image", true), (&many, false)] {
+        if !name.contains(wanted) {
+            continue;
+        }
+        let map = if real { real_map()? } else { large_map(RANGES, false)? };
+        let layout = sparse::Layout::of_map(&map)?;
+        let chunks: usize = sparse::split(&layout, LIMIT)?.iter().map(|split| split.chunks().len()).sum();
+        let millions = f64::from(u32::try_from(chunks)?) / 1e6;
+        report(wanted, name, millions, "million chunks", || sparse::split(&layout, LIMIT));
     }
     Ok(())
 }
