@@ -1,8 +1,8 @@
 //! Android sparse images: a flat image as a list of chunks, each raw bytes, a repeated pattern, or nothing at all.
 //!
 //! Fastboot devices take images in this form, cut into several that each fit their download buffer. Here are the
-//! headers ([`header`]), reading ([`parse`]), the planning of such cuts ([`split`]), making ([`make`]) and turning back
-//! into a flat image ([`apply`]). Sending is for others.
+//! headers ([`header`]), reading ([`parse`]), the planning of such cuts ([`mod@split`]), making ([`mod@make`]) and turning back
+//! into a flat image ([`mod@apply`]). Sending is for others.
 //!
 //! # The format
 //! Everything is little-endian. A file header of 28 bytes, then chunks, each a header of 12 bytes and its data:

@@ -64,7 +64,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// What [`write`] makes.
+    /// What [`write()`] makes.
     pub const WRITTEN: Version = Version { major: 2, minor: 0 };
 
     /// A version from text such as `2.0`: two decimal numbers and one dot.
@@ -155,8 +155,8 @@ pub enum XmlError {
         /// The first byte that does not belong.
         at: Place,
     },
-    /// No element at all.
-    #[error("this is no bmap: there is no XML element in it")]
+    /// No element at all, or something else before it.
+    #[error("this is no bmap: it does not begin with an XML element")]
     NoElement,
     /// The root element is another one.
     #[error("this is no bmap: the root element is <{found}> at {at}, not <bmap>")]
@@ -400,16 +400,17 @@ pub fn looks_like_bmap(first_bytes: &[u8]) -> bool {
     }
     loop {
         rest = rest.trim_ascii_start();
-        let end: &[u8] = match rest {
-            [b'<', b'?', ..] => b"?>",
-            [b'<', b'!', b'-', b'-', ..] => b"-->",
+        let (start, end): (&[u8], &[u8]) = match rest {
+            [b'<', b'?', ..] => (b"<?", b"?>"),
+            [b'<', b'!', b'-', b'-', ..] => (b"<!--", b"-->"),
             [b'<', b'b', b'm', b'a', b'p', after, ..] => {
                 return after.is_ascii_whitespace() || matches!(after, b'>' | b'/');
             }
             _ => return false,
         };
-        let Some(at) = find(rest, end) else { return false };
-        rest = &rest[at + end.len()..];
+        let inside = rest.get(start.len()..).unwrap_or_default();
+        let Some(at) = find(inside, end) else { return false };
+        rest = &inside[at + end.len()..];
     }
 }
 

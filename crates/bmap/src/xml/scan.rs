@@ -141,6 +141,10 @@ impl Scan<'_> {
         XmlError::Syntax { at: self.place(offset.max(self.skipped)), source }
     }
 
+    fn outside_root(&self) -> XmlError {
+        if self.root_closed { XmlError::OutsideRoot { at: self.here() } } else { XmlError::NoElement }
+    }
+
     fn take(&mut self, event: Event<'_>) -> Result<(), XmlError> {
         match event {
             Event::Start(tag) => self.start(&tag),
@@ -150,6 +154,7 @@ impl Scan<'_> {
             }
             Event::End(_) => self.end(),
             Event::Text(text) => self.characters(&text.xml10_content()),
+            Event::CData(_) | Event::GeneralRef(_) if self.open.is_empty() => Err(self.outside_root()),
             Event::CData(text) => self.characters(&text.xml10_content()),
             Event::GeneralRef(reference) => self.reference(&reference),
             Event::DocType(_) => Err(XmlError::Doctype { at: self.here() }),
@@ -159,7 +164,7 @@ impl Scan<'_> {
 
     fn start(&mut self, tag: &BytesStart<'_>) -> Result<(), XmlError> {
         if self.root_closed {
-            return Err(XmlError::OutsideRoot { at: self.here() });
+            return Err(self.outside_root());
         }
         if self.open.len() >= MAX_DEPTH {
             return Err(XmlError::TooDeep { at: self.here() });
@@ -228,17 +233,13 @@ impl Scan<'_> {
 
     fn characters(&mut self, text: &str) -> Result<(), XmlError> {
         let at = self.event;
-        let blank = text.trim().is_empty();
         if self.open.is_empty() {
-            return match (blank, self.root_closed) {
-                (true, _) => Ok(()),
-                (false, true) => Err(XmlError::OutsideRoot { at: self.here() }),
-                (false, false) => Err(XmlError::NoElement),
-            };
+            let blank = text.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
+            return if blank { Ok(()) } else { Err(self.outside_root()) };
         }
         let depth = self.open.len();
         let Some(value) = self.value.as_mut().filter(|value| value.depth == depth) else { return Ok(()) };
-        if value.interrupted && !blank {
+        if value.interrupted && !text.trim().is_empty() {
             return Err(XmlError::SplitValue { at: self.place(at) });
         }
         value.text.push_str(text);
