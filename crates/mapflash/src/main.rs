@@ -1,2 +1,99 @@
-//! The program.
-fn main() {}
+//! `mapflash`, the program: arguments become jobs, jobs go to the engine, and whoever waits is told.
+//!
+//! Read in this order: [`args`] is what was typed, [`job`] what will be done, [`cmd`] has one file for each subcommand,
+//! [`render`] is all that is printed meanwhile, [`error`], [`hints`] and [`exit`] are what is said and done at the end.
+
+mod args;
+mod cmd;
+mod demo;
+mod discover;
+mod error;
+mod exit;
+mod hints;
+mod inspect;
+mod job;
+mod render;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Cli, Command};
+use error::AppError;
+use exit::Status;
+use render::json::Object;
+use render::{Display, Style, print_line};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_a_job(&error).into(),
+    };
+    let display = Display::new(Style::choose(cli.json, cli.quiet), !cli.quiet);
+    let status = match run(cli.command, &display) {
+        Ok(()) => Status::Done,
+        Err(error) => {
+            display.finish();
+            tell(&error, &display);
+            error.status()
+        }
+    };
+    status.into()
+}
+
+/// Help, the version, or a command line that makes no sense.
+fn not_a_job(error: &clap::Error) -> Status {
+    // Fails only where nobody reads.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return Status::Done;
+    }
+    // What was typed could not be parsed, so whether JSON is wanted has to be seen in the raw words.
+    if std::env::args_os().any(|word| word == "--json") {
+        let said = error.to_string();
+        let message = said.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        Display::new(Style::Json, false).object(&Object::Error {
+            kind: "usage",
+            message,
+            status: Status::Usage.code(),
+            target_changed: false,
+            target_state: flasher::TargetState::Unchanged.name(),
+            hints: &[],
+        });
+    }
+    Status::Usage
+}
+
+fn run(command: Command, display: &Display) -> Result<(), AppError> {
+    match command {
+        Command::Create(args) => cmd::create::run(job::Create::from(args), display),
+        Command::Copy(args) => cmd::copy::run(job::Copy::from(args), display),
+        Command::Verify(args) => cmd::verify::run(job::Verify::from(args), display),
+        Command::Inspect(args) => cmd::inspect::run(&args, display),
+        Command::Disks(args) => cmd::disks::run(&args, display),
+        Command::Demo(args) => cmd::demo::run(&args, display),
+        Command::Completions(args) => cmd::completions::run(&args),
+        Command::Man(args) => cmd::man::run(&args),
+    }
+}
+
+/// Says what went wrong, what the target holds, and what might help: apart from each other.
+fn tell(error: &AppError, display: &Display) {
+    let (message, hints) = (error.sentence(), hints::hints(error));
+    display.object(&Object::Error {
+        kind: error.kind(),
+        message: &message,
+        status: error.status().code(),
+        target_changed: error.state.changed(),
+        target_state: error.state.name(),
+        hints: &hints,
+    });
+    print_line(&format!("mapflash: {message}"));
+    if error.state.changed() {
+        print_line(&format!("mapflash: {}", error.state));
+    }
+    for hint in &hints {
+        print_line(&format!("  hint: {}", render::text::printable(hint)));
+    }
+}

@@ -1,0 +1,224 @@
+//! What the user typed. Nothing here is decided yet: [`crate::job`] turns it into jobs.
+
+use std::path::PathBuf;
+
+use bmap::BlockSize;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const AFTER_HELP: &str = "\
+Exit status: 0 all that was asked was done, 1 failed, 2 usage, 3 no such device, 4 the device failed, 5 the image does \
+not match its bmap, 6 the target does not hold what was written, 7 refused as unsafe, 8 written but cannot be proven, \
+128+N stopped by signal N.";
+
+/// Writes disk images to boards, disks and files: only the blocks that hold data, and proves what it wrote.
+#[derive(Debug, Parser)]
+#[command(name = "mapflash", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Print one JSON object per line to standard output: stages, progress and the result
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print nothing but warnings and errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make the block map (bmap) of an image
+    Create(CreateArgs),
+    /// Write an image to a disk or file
+    Copy(CopyArgs),
+    /// Compare a disk or file with an image or its block map
+    Verify(VerifyArgs),
+    /// Say what an image is, what is in it, and what will go wrong with it
+    Inspect(InspectArgs),
+    /// List the disks one could write to
+    Disks(DisksArgs),
+    /// Show on a made-up image what mapflash does, with nothing but a little disk space
+    Demo(DemoArgs),
+    /// Print the completions for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one for each command into a folder
+    Man(ManArgs),
+}
+
+/// `mapflash create`
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// The image, a raw file
+    pub(crate) image: PathBuf,
+    /// Write the map to FILE instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Leave the digests of the ranges out; nothing can be checked with such a map
+    #[arg(long)]
+    pub(crate) no_checksum: bool,
+    /// Bytes in a block of the map [default: the filesystem's, mostly 4096]
+    #[arg(long, value_name = "BYTES", value_parser = block_size)]
+    pub(crate) block_size: Option<BlockSize>,
+    /// Leave blocks of zeros out as well as holes. Readers of the map will not write them: what a target held there stays
+    #[arg(long)]
+    pub(crate) detect_zeros: bool,
+    /// How many threads hash [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub(crate) threads: Option<usize>,
+}
+
+/// `mapflash copy`
+#[derive(Debug, Args)]
+pub(crate) struct CopyArgs {
+    /// The image: raw, gzip, zstd, xz or bzip2, told by content; - is standard input
+    pub(crate) image: PathBuf,
+    /// A block device such as /dev/sdX, or a file
+    pub(crate) dest: PathBuf,
+    /// The block map [default: looked for beside the image]
+    #[arg(long, value_name = "FILE", conflicts_with = "nobmap")]
+    pub(crate) bmap: Option<PathBuf>,
+    /// Use no block map, even if one lies beside the image: every byte counts
+    #[arg(long)]
+    pub(crate) nobmap: bool,
+    /// Do not check the image against the digests in the block map
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+    /// Read everything back from the medium and compare, rewriting what differs
+    #[arg(long)]
+    pub(crate) verify_target: bool,
+    /// What becomes of blocks that the map leaves out
+    #[arg(long, value_enum, default_value_t = HolesArg::Auto)]
+    pub(crate) holes: HolesArg,
+    /// Do not erase the old partition table and loader first, for a target that cannot be reached again
+    #[arg(long)]
+    pub(crate) keep_head: bool,
+    /// Answer yes to the question before a disk is overwritten; lifts no refusal
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Print what would be done and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Take zstd images whose window is larger than 128 MiB; unpacking them takes as much memory
+    #[arg(long)]
+    pub(crate) allow_large_windows: bool,
+    /// How many threads unpack and hash [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub(crate) threads: Option<usize>,
+}
+
+/// What becomes of blocks that a block map leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HolesArg {
+    /// Zero where the kernel does it without writing, otherwise leave
+    Auto,
+    /// Leave what the target holds there
+    Leave,
+    /// Write zeros there, and prove them like data
+    Zero,
+}
+
+/// `mapflash verify`
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// What the target should hold: an image, or a block map with digests
+    pub(crate) expected: PathBuf,
+    /// The disk or file to look at
+    pub(crate) target: PathBuf,
+    /// The block map of the image [default: looked for beside it]
+    #[arg(long, value_name = "FILE", conflicts_with = "nobmap")]
+    pub(crate) bmap: Option<PathBuf>,
+    /// Use no block map: compare every byte
+    #[arg(long)]
+    pub(crate) nobmap: bool,
+    /// Take zstd images whose window is larger than 128 MiB
+    #[arg(long)]
+    pub(crate) allow_large_windows: bool,
+    /// How many threads unpack and hash [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub(crate) threads: Option<usize>,
+}
+
+/// `mapflash inspect`
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// An image, a block map, a loader, or a disk
+    pub(crate) file: PathBuf,
+    /// The block map of the image [default: looked for beside it]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bmap: Option<PathBuf>,
+}
+
+/// `mapflash disks`
+#[derive(Debug, Args)]
+pub(crate) struct DisksArgs {
+    /// List disks that are not removable too
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Look below FOLDER, which holds copies of /sys and /proc
+    #[arg(long, value_name = "FOLDER", hide = true)]
+    pub(crate) root: Option<PathBuf>,
+}
+
+/// `mapflash demo`
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Keep the files it made
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Work in DIR instead of the folder for temporary files
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// `mapflash completions`
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// Which shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// `mapflash man`
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Write mapflash.1 and a page for each command here
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// A number of bytes, with K or M behind it for KiB and MiB.
+fn block_size(text: &str) -> Result<BlockSize, String> {
+    let (digits, factor) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
+        _ => (text, 1_u32),
+    };
+    let bytes = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(factor));
+    bytes.and_then(BlockSize::new).ok_or_else(|| format!("a block has 1 to {} bytes", BlockSize::MAX))
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| (1..=256).contains(count)).ok_or_else(|| "1 to 256 threads".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn block_sizes_take_suffixes() {
+        assert_eq!(block_size("4096").unwrap().get(), 4096);
+        assert_eq!(block_size("64k").unwrap().get(), 65536);
+        assert_eq!(block_size("1M").unwrap().get(), 1 << 20);
+        for bad in ["", "k", "0", "4G", "-1", "5000M", "1.5"] {
+            assert!(block_size(bad).is_err(), "{bad}");
+        }
+    }
+}

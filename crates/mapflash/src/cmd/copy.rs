@@ -1,0 +1,150 @@
+//! `mapflash copy`
+
+mod ask;
+mod plan;
+mod target;
+
+use std::path::Path;
+use std::time::Instant;
+
+use flasher::{Cancel, Job, Report, TargetState, prepare};
+use image::Image;
+use serde_json::json;
+
+use crate::discover::shown;
+use crate::error::{AppError, Cause};
+use crate::job::{Copy, Map, Source};
+use crate::render::Display;
+use crate::render::json::Object;
+use crate::render::text::{rate, size, span};
+use crate::signals::Watch;
+use target::Opened;
+pub(crate) use target::same_file;
+
+/// Writes an image.
+pub(crate) fn run(job: Copy, display: &Display) -> Result<(), AppError> {
+    let path = match &job.source {
+        Source::Stdin => Path::new("-"),
+        Source::File(path) => path,
+    };
+    let cancel = Cancel::new();
+    let map = job.map.read(path)?;
+    let mut image = job.source.open(&job.unpack, &cancel)?;
+    target::refuse_sources(&job)?;
+    tell_map(&job, &image, display);
+
+    let target = if job.dry_run { Opened::for_planning(&job.dest)? } else { Opened::open(&job.dest)? };
+    let device = target.is_device();
+    let block_map = map.as_ref().map(|file| &file.map);
+    let made = prepare(&mut image, block_map, target.target(), &job.plan, display);
+    let made = made.map_err(|error| AppError::from(error).at_device(device)).inspect_err(|_| target.forget())?;
+    if job.dry_run {
+        return plan::show(&job, &image, block_map, &target, &made, display);
+    }
+    if !job.yes && !ask::may_overwrite(&target)? {
+        return Err(Cause::Declined(job.dest).into());
+    }
+
+    let watch = Watch::start(&cancel).map_err(|error| AppError::io("cannot watch for signals", error))?;
+    watch.before_stopping(target.restore());
+    display.object(&Object::Start(json!({
+        "command": "copy",
+        "image": job.source.name(),
+        "format": image.format().to_string(),
+        "map": job.map.path().map(shown),
+        "target": shown(&job.dest),
+        "plan": made.digest().to_string(),
+    })));
+    let reopen = || match &job.source {
+        Source::File(path) => Image::open(path, &job.unpack),
+        // Never called: only files are given a way to be opened again.
+        Source::Stdin => Image::open(Path::new("-"), &job.unpack),
+    };
+    let started = Instant::now();
+    let done = flasher::copy(Job {
+        image,
+        reopen: if job.source == Source::Stdin { None } else { Some(&reopen) },
+        map: block_map,
+        plan: &made,
+        target: target.target(),
+        options: job.options,
+        observer: display,
+        cancel: &cancel,
+    });
+    display.finish();
+    match done {
+        Ok(report) => {
+            tell_result(&job, &report, started, display);
+            Ok(())
+        }
+        Err(failure) => {
+            if failure.state == TargetState::Unchanged {
+                target.forget();
+            }
+            Err(AppError::job(failure, device, watch.caught()))
+        }
+    }
+}
+
+/// Which map is used, or that there is none.
+fn tell_map(job: &Copy, image: &Image, display: &Display) {
+    let otherwise = if image.file().is_some() { "the holes of the file are" } else { "blocks of zeros are found and" };
+    match &job.map {
+        Map::Found(path) => display.say(&format!("block map {} found", shown(path))),
+        Map::Missing => display.say(&format!("no block map found: {otherwise} written as zeros")),
+        Map::Named(_) | Map::Unwanted => {}
+    }
+}
+
+fn tell_result(job: &Copy, report: &Report, started: Instant, display: &Display) {
+    let time = started.elapsed();
+    if display.is_json() {
+        let stages =
+            report.stages.iter().map(|(stage, time)| json!({ "stage": stage.name(), "seconds": time.as_secs_f64() }));
+        display.object(&Object::Result(json!({
+            "command": "copy",
+            "status": 0,
+            "target": shown(&job.dest),
+            "target_state": report.state.name(),
+            "image_size": report.image_size,
+            "data": report.data,
+            "zeros": report.zeros,
+            "written": report.written,
+            "zeroed": report.zeroed,
+            "holes_zeroed": report.holes_zeroed,
+            "holes_left": report.holes_left,
+            "proven": report.proven,
+            "rewritten": report.rewritten,
+            "seconds": time.as_secs_f64(),
+            "stages": stages.collect::<Vec<_>>(),
+        })));
+        return;
+    }
+    let mut line = format!(
+        "wrote {} of {} to {} in {}",
+        size(report.written),
+        size(report.image_size),
+        shown(&job.dest),
+        span(time)
+    );
+    if let Some(rate) = rate(report.written, time) {
+        line.push_str(&format!(", {}/s", size(rate)));
+    }
+    match report.state {
+        TargetState::Proven => line.push_str("; read back and right"),
+        _ => line.push_str("; not read back"),
+    }
+    if report.rewritten > 0 {
+        line.push_str(&format!(
+            " after writing {} again",
+            crate::render::text::count(usize::try_from(report.rewritten).unwrap_or(usize::MAX), "piece")
+        ));
+    }
+    display.say(&line);
+    if report.holes_left > 0 {
+        display.say(&format!(
+            "{} that the map leaves out hold what was there before; --holes zero clears them",
+            size(report.holes_left)
+        ));
+    }
+}

@@ -1,0 +1,170 @@
+//! Opening the target: a block device or a file, and the refusals that need to know the sources too.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bmap::ByteRange;
+use flasher::disk::Disk;
+use flasher::event::Observer;
+use flasher::target::block::BlockTarget;
+use flasher::target::file::FileTarget;
+use flasher::target::{Geometry, Target, TargetError, Zeroed};
+
+use crate::error::{AppError, Cause};
+use crate::job::{Copy, Source};
+
+/// An open target.
+#[derive(Debug)]
+pub(super) enum Opened {
+    /// A block device.
+    Block(Arc<BlockTarget>),
+    /// A file.
+    File {
+        /// The file.
+        target: FileTarget,
+        /// Its path, if it was made by opening it.
+        made: Option<PathBuf>,
+    },
+    /// A file that does not exist and is not to be made.
+    Absent(Absent),
+}
+
+impl Opened {
+    /// Opens a target for writing.
+    pub(super) fn open(path: &Path) -> Result<Self, AppError> {
+        if is_block_device(path) {
+            let target = BlockTarget::open(path).map_err(|error| AppError::from(error).at_device(true))?;
+            return Ok(Self::Block(Arc::new(target)));
+        }
+        // A device that is not there must not become a file in /dev, which is memory.
+        if path.starts_with("/dev") && path.parent().is_some_and(|parent| parent == Path::new("/dev")) && !path.exists()
+        {
+            let source = nix::errno::Errno::ENOENT.into();
+            return Err(TargetError::Missing { target: path.display().to_string(), source }.into());
+        }
+        let made = (!path.exists()).then(|| path.to_owned());
+        Ok(Self::File { target: FileTarget::open(path)?, made })
+    }
+
+    /// Opens a target to plan for it; makes no file.
+    pub(super) fn for_planning(path: &Path) -> Result<Self, AppError> {
+        let in_dev = path.parent().is_some_and(|parent| parent == Path::new("/dev"));
+        if path.exists() || in_dev { Self::open(path) } else { Ok(Self::Absent(Absent(path.to_owned()))) }
+    }
+
+    /// The target.
+    pub(super) fn target(&self) -> &dyn Target {
+        match self {
+            Self::Block(target) => &**target,
+            Self::File { target, .. } => target,
+            Self::Absent(target) => target,
+        }
+    }
+
+    /// Whether it is a device.
+    pub(super) fn is_device(&self) -> bool {
+        matches!(self, Self::Block(_))
+    }
+
+    /// What the kernel says about it, if it is a device.
+    pub(super) fn disk(&self) -> Option<&Disk> {
+        match self {
+            Self::Block(target) => Some(target.disk()),
+            _ => None,
+        }
+    }
+
+    /// Takes away a file that was made by opening it: nothing was written, so nothing should be left.
+    pub(super) fn forget(&self) {
+        if let Self::File { made: Some(path), .. } = self {
+            // An empty file left behind is the worst that can come of a failure here.
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    /// Puts back what was changed on the host, for when the process must stop at once.
+    pub(super) fn restore(&self) -> impl FnOnce() + Send + 'static {
+        let block = match self {
+            Self::Block(target) => Some(Arc::clone(target)),
+            _ => None,
+        };
+        move || {
+            if let Some(target) = block {
+                target.restore_settings(&());
+            }
+        }
+    }
+}
+
+fn is_block_device(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device())
+}
+
+/// Refuses a target that is the image or its map, also by another name.
+pub(super) fn refuse_sources(job: &Copy) -> Result<(), AppError> {
+    let image = match &job.source {
+        Source::File(path) => Some((path.as_path(), "the image")),
+        Source::Stdin => None,
+    };
+    let map = job.map.path().map(|path| (path, "the block map"));
+    for (path, what) in image.into_iter().chain(map) {
+        if same_file(path, &job.dest) {
+            return Err(Cause::TargetIsSource { path: job.dest.clone(), what }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Whether two paths lead to one file or one device.
+pub(crate) fn same_file(one: &Path, other: &Path) -> bool {
+    let (Ok(one), Ok(other)) = (fs::metadata(one), fs::metadata(other)) else { return false };
+    let nodes = one.file_type().is_block_device() && other.file_type().is_block_device();
+    (one.dev(), one.ino()) == (other.dev(), other.ino()) || (nodes && one.rdev() == other.rdev())
+}
+
+/// A new file as a plan sees it.
+#[derive(Debug)]
+pub(super) struct Absent(PathBuf);
+
+impl Absent {
+    fn error(&self) -> TargetError {
+        let source = std::io::ErrorKind::NotFound.into();
+        TargetError::Missing { target: self.name(), source }
+    }
+}
+
+impl Target for Absent {
+    fn name(&self) -> String {
+        self.0.display().to_string()
+    }
+
+    fn geometry(&self) -> Geometry {
+        Geometry { size: None, fresh: true, partition: false, zero_granule: 4096, readable: true, depth: 1 }
+    }
+
+    fn begin(&self, _: Option<u64>, _: u64, _: &dyn Observer) -> Result<(), TargetError> {
+        Err(self.error())
+    }
+
+    fn write(&self, _: u64, _: &[u8]) -> Result<(), TargetError> {
+        Err(self.error())
+    }
+
+    fn zero(&self, _: ByteRange) -> Result<Zeroed, TargetError> {
+        Err(self.error())
+    }
+
+    fn sync(&self) -> Result<(), TargetError> {
+        Err(self.error())
+    }
+
+    fn read_back(&self, _: u64, _: &mut [u8]) -> Result<(), TargetError> {
+        Err(self.error())
+    }
+
+    fn commit(&self, _: u64, _: &dyn Observer) -> Result<(), TargetError> {
+        Err(self.error())
+    }
+}

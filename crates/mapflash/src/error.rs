@@ -1,0 +1,310 @@
+//! What can go wrong in the program: the layers' errors and a few of our own, with all that is said about them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bmap::holes::HolesError;
+use bmap::xml::XmlError;
+use flasher::target::{Refusal, TargetError};
+use flasher::{Failure, FlashError, TargetState};
+use image::{Format, ImageError};
+
+use crate::discover::shown;
+use crate::exit::Status;
+use crate::render::text;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Cause {
+    /// The engine.
+    #[error(transparent)]
+    Flash(FlashError),
+    /// A block map that cannot be used.
+    #[error("cannot use the block map {}", shown(path))]
+    Bmap {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: XmlError,
+    },
+    /// A block map that cannot be read at all; the error names the file.
+    #[error(transparent)]
+    NoMap(XmlError),
+    /// The image is a block map.
+    #[error("{} is a block map, not an image", shown(.0))]
+    ImageIsBmap(PathBuf),
+    /// Image and block map are the same file.
+    #[error("{} is given as the image and as its block map", shown(.0))]
+    MapIsImage(PathBuf),
+    /// The target is a file we read.
+    #[error("{} is {what}: it would be overwritten while it is read", shown(path))]
+    TargetIsSource {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// A map of holes was asked for where there are none.
+    #[error("{} is packed by {format}, and a packed image has no holes to map", shown(path))]
+    PackedCreate {
+        /// The image.
+        path: PathBuf,
+        /// How it is packed.
+        format: Format,
+    },
+    /// There is no data to map or to write.
+    #[error("{} is empty", shown(.0))]
+    Empty(PathBuf),
+    /// A target to compare ends before the image does.
+    #[error("{} ends after {has} bytes, before the {needs} bytes that it should hold", shown(path))]
+    Shorter {
+        /// The target.
+        path: PathBuf,
+        /// Bytes it has.
+        has: u64,
+        /// Bytes of the image.
+        needs: u64,
+    },
+    /// A target that is nothing one could compare with an image.
+    #[error("cannot compare {}: {refusal}", shown(path))]
+    NotComparable {
+        /// The target.
+        path: PathBuf,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The user said no.
+    #[error("{} was not written: the question was not answered with yes", shown(.0))]
+    Declined(PathBuf),
+    /// Something the program itself tried.
+    #[error("{doing}")]
+    Io {
+        /// "cannot …"
+        doing: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A failed command: why, what the target holds, and whether that is a device.
+#[derive(Debug)]
+pub(crate) struct AppError {
+    /// Why.
+    pub(crate) cause: Box<Cause>,
+    /// What the target holds now.
+    pub(crate) state: TargetState,
+    /// Whether the target is a device, so that a failed transfer is the device's.
+    pub(crate) device: bool,
+    /// The signal that stopped the job, if one did.
+    pub(crate) signal: Option<u8>,
+}
+
+impl<E: Into<Cause>> From<E> for AppError {
+    fn from(cause: E) -> Self {
+        Self { cause: Box::new(cause.into()), state: TargetState::Unchanged, device: false, signal: None }
+    }
+}
+
+impl From<FlashError> for Cause {
+    fn from(error: FlashError) -> Self {
+        Self::Flash(error)
+    }
+}
+
+impl From<ImageError> for Cause {
+    fn from(error: ImageError) -> Self {
+        FlashError::from(error).into()
+    }
+}
+
+impl From<TargetError> for Cause {
+    fn from(error: TargetError) -> Self {
+        FlashError::from(error).into()
+    }
+}
+
+impl From<HolesError> for Cause {
+    fn from(error: HolesError) -> Self {
+        FlashError::from(error).into()
+    }
+}
+
+impl AppError {
+    /// A failure of the program's own reading or writing; `doing` begins with "cannot".
+    pub(crate) fn io(doing: impl Into<String>, source: io::Error) -> Self {
+        Cause::Io { doing: doing.into(), source }.into()
+    }
+
+    /// A block map that cannot be used.
+    pub(crate) fn bmap(path: &Path, source: XmlError) -> Self {
+        match source {
+            XmlError::Read { .. } => Cause::NoMap(source).into(),
+            source => Cause::Bmap { path: path.to_owned(), source }.into(),
+        }
+    }
+
+    /// A job that failed, on a device or not, perhaps because of a signal.
+    pub(crate) fn job(failure: Failure, device: bool, signal: Option<u8>) -> Self {
+        let Failure { error, state } = failure;
+        // A job that failed by itself failed, whatever came in at that moment.
+        let error = *error;
+        let signal = signal.filter(|_| matches!(error, FlashError::Cancelled));
+        Self { cause: Box::new(Cause::Flash(error)), state, device, signal }
+    }
+
+    /// The same, at a device.
+    pub(crate) fn at_device(mut self, device: bool) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// What the process ends with.
+    pub(crate) fn status(&self) -> Status {
+        use Cause::*;
+        match &*self.cause {
+            Flash(error) => self.flash_status(error),
+            Bmap { source: XmlError::FileChecksum { .. }, .. } => Status::WrongImage,
+            TargetIsSource { .. } | NotComparable { .. } => Status::Refused,
+            Shorter { .. } => Status::NotHeld,
+            _ => Status::Failed,
+        }
+    }
+
+    fn flash_status(&self, error: &FlashError) -> Status {
+        match error {
+            FlashError::LengthMismatch { .. } | FlashError::RangeDigest { .. } => Status::WrongImage,
+            FlashError::TooSmall { .. } => Status::Refused,
+            FlashError::NotHeld { .. } | FlashError::Differs { .. } => Status::NotHeld,
+            FlashError::NoProof { .. } | FlashError::NoDigests => Status::NoProof,
+            FlashError::Target(error) => match error {
+                TargetError::Refused { .. } => Status::Refused,
+                TargetError::Missing { .. } => Status::NoDevice,
+                TargetError::Io { .. } | TargetError::Whole { .. } if self.device => Status::DeviceFailed,
+                TargetError::Unreadable { .. } => Status::NoProof,
+                _ => Status::Failed,
+            },
+            FlashError::Cancelled => self.signal.map_or(Status::Failed, Status::Signal),
+            _ => Status::Failed,
+        }
+    }
+
+    /// A stable name of the failure for machines.
+    pub(crate) fn kind(&self) -> &'static str {
+        match &*self.cause {
+            Cause::Flash(error) => flash_kind(error),
+            Cause::Bmap { source, .. } => match source {
+                XmlError::FileChecksum { .. } => "bmap_damaged",
+                _ => "bmap_invalid",
+            },
+            Cause::NoMap(_) => "bmap_unreadable",
+            Cause::ImageIsBmap(_) => "image_is_bmap",
+            Cause::NotComparable { .. } => "target_refused",
+            Cause::MapIsImage(_) => "bmap_is_image",
+            Cause::TargetIsSource { .. } => "target_is_source",
+            Cause::PackedCreate { .. } => "image_packed",
+            Cause::Empty(_) => "image_empty",
+            Cause::Shorter { .. } => "differs",
+            Cause::Declined(_) => "declined",
+            Cause::Io { .. } => "io",
+        }
+    }
+
+    /// The whole chain in one sentence.
+    pub(crate) fn sentence(&self) -> String {
+        let mut words: Vec<String> = Vec::new();
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&*self.cause);
+        while let Some(error) = next {
+            let said = plain(&error.to_string());
+            // A wrapper that only repeats what it wraps adds nothing.
+            if words.last().is_none_or(|last| !last.ends_with(&said)) {
+                words.push(said);
+            }
+            next = error.source();
+        }
+        text::printable(&words.join(": "))
+    }
+}
+
+/// An error of the system without its number, which tells people nothing that the words do not.
+fn plain(said: &str) -> String {
+    match said.rsplit_once(" (os error ") {
+        Some((words, number)) if number.strip_suffix(')').is_some_and(|n| n.parse::<i32>().is_ok()) => words.to_owned(),
+        _ => said.to_owned(),
+    }
+}
+
+fn flash_kind(error: &FlashError) -> &'static str {
+    match error {
+        FlashError::Image(error) => match error {
+            ImageError::Open { .. } | ImageError::NotAFile { .. } => "image_unreadable",
+            ImageError::Unsupported { .. } | ImageError::UnsupportedFeature { .. } => "image_unsupported",
+            ImageError::Truncated { .. } | ImageError::TooShort { .. } => "image_truncated",
+            ImageError::Corrupt { .. } | ImageError::Junk { .. } => "image_damaged",
+            ImageError::LargeWindow { .. } | ImageError::Memory { .. } => "image_memory",
+            ImageError::Resized { .. } => "image_changed",
+            _ => "image_failed",
+        },
+        FlashError::Holes(_) => "holes",
+        FlashError::Target(error) => match error {
+            TargetError::Refused { .. } => "target_refused",
+            TargetError::Missing { .. } => "target_missing",
+            TargetError::Open { .. } => "target_open",
+            TargetError::Unreadable { .. } => "target_unreadable",
+            _ => "target_failed",
+        },
+        FlashError::LengthMismatch { .. } => "length_mismatch",
+        FlashError::RangeDigest { .. } => "range_digest",
+        FlashError::TooSmall { .. } | FlashError::GoesOn { .. } => "target_too_small",
+        FlashError::NotHeld { .. } => "not_held",
+        FlashError::SourceChanged { .. } => "image_changed",
+        FlashError::Differs { .. } => "differs",
+        FlashError::NoDigests => "no_digests",
+        FlashError::NoProof { .. } => "no_proof",
+        FlashError::Cancelled => "cancelled",
+        FlashError::Panicked { .. } => "internal",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(refusal: Refusal) -> AppError {
+        TargetError::Refused { target: "/dev/sdx".into(), refusal }.into()
+    }
+
+    #[test]
+    fn a_chain_is_one_sentence_without_numbers_or_repetition() {
+        let source = io::Error::from_raw_os_error(13);
+        let error = AppError::from(TargetError::Open { target: "/dev/sdx".into(), source });
+        assert_eq!(error.sentence(), "cannot open /dev/sdx: Permission denied");
+        let error = refused(Refusal::ReadOnly);
+        assert_eq!(error.sentence(), "refusing to write to /dev/sdx: it is read-only");
+        let error = AppError::io("cannot write \u{1b}[2J", io::Error::other("full"));
+        assert_eq!(error.sentence(), "cannot write \\u{1b}[2J: full");
+    }
+
+    #[test]
+    fn statuses_follow_the_cause() {
+        let io = |device| {
+            let failed =
+                TargetError::Whole { target: "t".into(), action: "sync", source: io::Error::from_raw_os_error(5) };
+            AppError::from(failed).at_device(device).status()
+        };
+        assert_eq!((io(true), io(false)), (Status::DeviceFailed, Status::Failed));
+        assert_eq!(refused(Refusal::SystemDisk).status(), Status::Refused);
+        assert_eq!(AppError::from(FlashError::LengthMismatch { image: 1, map: 2 }).status(), Status::WrongImage);
+        let differs = FlashError::Differs { target: "t".into(), ranges: vec![bmap::ByteRange::first(1)] };
+        assert_eq!(AppError::from(differs).status(), Status::NotHeld);
+        let stopped = |signal| {
+            let failure = Failure { error: Box::new(FlashError::Cancelled), state: TargetState::NoHead { written: 1 } };
+            AppError::job(failure, true, signal)
+        };
+        assert_eq!(stopped(Some(15)).status(), Status::Signal(15));
+        assert!(stopped(Some(15)).state.changed());
+        // A signal that came in while the job failed by itself does not hide the failure.
+        let failure = Failure { error: Box::new(FlashError::NoDigests), state: TargetState::Unchanged };
+        assert_eq!(AppError::job(failure, false, Some(2)).status(), Status::NoProof);
+    }
+}

@@ -1,0 +1,136 @@
+//! Advice, chosen from the error and printed apart from it. Only what is likely to help: no guess at causes.
+
+use std::io;
+
+use bmap::xml::XmlError;
+use flasher::FlashError;
+use flasher::disk::Use;
+use flasher::target::{Refusal, TargetError};
+use image::ImageError;
+
+use crate::error::{AppError, Cause};
+
+/// What might help; empty when nothing is known to.
+pub(crate) fn hints(error: &AppError) -> Vec<String> {
+    match &*error.cause {
+        Cause::Flash(flash) => of_flash(flash, error.device),
+        Cause::Bmap { source, .. } => match source {
+            XmlError::FileChecksum { .. } => one(
+                "the bmap file was edited or damaged on its way; fetch it again, or make a new one with 'mapflash create'",
+            ),
+            _ => one("--nobmap writes the image without a map"),
+        },
+        Cause::ImageIsBmap(_) => one("give the image; its block map is found beside it, or named with --bmap"),
+        Cause::MapIsImage(_) => one("--nobmap writes the file without a map"),
+        Cause::PackedCreate { .. } => one(
+            "unpack it first, or use --detect-zeros, which maps blocks that are not zero; make maps before packing, \
+             they fit the packed image as well",
+        ),
+        Cause::Io { source, .. } => of_io(source),
+        Cause::TargetIsSource { .. }
+        | Cause::NotComparable { .. }
+        | Cause::NoMap(_)
+        | Cause::Empty(_)
+        | Cause::Shorter { .. }
+        | Cause::Declined(_) => Vec::new(),
+    }
+}
+
+fn one(hint: &str) -> Vec<String> {
+    vec![hint.to_owned()]
+}
+
+fn of_flash(error: &FlashError, device: bool) -> Vec<String> {
+    match error {
+        FlashError::Target(error) => of_target(error, device),
+        FlashError::Image(error) => of_image(error),
+        FlashError::LengthMismatch { .. } => {
+            one("the map may be of another build; name the right one with --bmap, or write every byte with --nobmap")
+        }
+        FlashError::RangeDigest { .. } => {
+            one("the image is damaged, or the map is of another build; fetch or build both again")
+        }
+        FlashError::NotHeld { .. } => {
+            one("try another card, reader or cable; media that forget what was written are worn out or counterfeit")
+        }
+        FlashError::SourceChanged { .. } => one("something writes to the image file; wait until it is finished"),
+        FlashError::Panicked { .. } => one("please report this with the command you ran"),
+        FlashError::NoProof { .. } => one("leave --verify-target out for targets like this"),
+        _ => Vec::new(),
+    }
+}
+
+fn of_image(error: &ImageError) -> Vec<String> {
+    match error {
+        ImageError::LargeWindow { .. } => one("--allow-large-windows lets it have the memory"),
+        ImageError::Truncated { .. } | ImageError::Corrupt { .. } => {
+            one("fetch the image again, and compare its checksum with the one it was published with")
+        }
+        ImageError::Open { source, .. } => of_io(source),
+        _ => Vec::new(),
+    }
+}
+
+fn of_target(error: &TargetError, device: bool) -> Vec<String> {
+    match error {
+        TargetError::Refused { refusal, .. } => match refusal {
+            Refusal::InUse(uses) => uses.iter().filter_map(release).collect(),
+            Refusal::Busy => one("close the program that uses it; 'fuser -v DEVICE' names it"),
+            Refusal::ReadOnly if device => one("look for a lock switch on the card or adapter"),
+            Refusal::SystemDisk => one("'mapflash disks' lists the disks one could write to"),
+            _ => Vec::new(),
+        },
+        TargetError::Missing { target, .. } if target.starts_with("/dev/") => {
+            one("'mapflash disks' lists the disks that are there")
+        }
+        TargetError::Open { source, .. } if device && source.kind() == io::ErrorKind::PermissionDenied => {
+            one("run it with sudo, or get write access to the device by a udev rule or group")
+        }
+        TargetError::Open { source, .. } | TargetError::Io { source, .. } => of_io(source),
+        _ => Vec::new(),
+    }
+}
+
+/// How to make a device free.
+fn release(held: &Use) -> Option<String> {
+    match held {
+        Use::Mounted { at, .. } => Some(format!("umount {}", quoted(&at.display().to_string()))),
+        Use::Swap { device } => Some(format!("swapoff {}", quoted(&device.display().to_string()))),
+        _ => None,
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if path.chars().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', "'\\''")) }
+}
+
+fn of_io(source: &io::Error) -> Vec<String> {
+    match source.kind() {
+        io::ErrorKind::StorageFull => one("make room where the target lies, and run it again"),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mounted_stick_is_told_how_to_be_freed() {
+        let uses = vec![
+            Use::Mounted { device: "/dev/sdb1".into(), at: "/media/my stick".into() },
+            Use::Swap { device: "/dev/sdb2".into() },
+        ];
+        let refused = TargetError::Refused { target: "/dev/sdb".into(), refusal: Refusal::InUse(uses) };
+        assert_eq!(hints(&refused.into()), ["umount '/media/my stick'", "swapoff /dev/sdb2"]);
+    }
+
+    #[test]
+    fn a_device_without_permission_is_another_matter_than_a_file() {
+        let denied = || TargetError::Open { target: "t".into(), source: io::ErrorKind::PermissionDenied.into() };
+        assert_eq!(hints(&AppError::from(denied()).at_device(true)).len(), 1);
+        assert!(hints(&AppError::from(denied())).is_empty());
+    }
+}

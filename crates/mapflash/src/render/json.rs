@@ -1,0 +1,156 @@
+//! One JSON object per line on standard output.
+//!
+//! Every object has `v`, the version of this schema, and `event`, which names the object. Version 1: keys may be added
+//! to an object and objects may be added; nothing is taken away, renamed or given another meaning. Sizes and offsets
+//! are in bytes, times in seconds.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use flasher::event::Event;
+use serde::Serialize;
+
+use super::notes;
+use super::state::{Ended, State};
+
+/// The version of the schema.
+const VERSION: u32 = 1;
+
+/// A progress object at most this often.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Object<'a> {
+    /// A job is about to begin: what was found out about it.
+    Start(serde_json::Value),
+    /// A stage began.
+    Stage { stage: &'a str, total: Option<u64> },
+    /// The stage went on.
+    Progress { stage: &'a str, done: u64, total: Option<u64>, position: u64, rate: Option<u64>, eta: Option<f64> },
+    /// The stage is over.
+    StageDone { stage: &'a str, bytes: u64, seconds: f64 },
+    /// A piece is written again.
+    Retry { start: u64, end: u64, attempt: u32 },
+    /// The engine noticed something.
+    Note { note: &'a str, bytes: Option<u64> },
+    /// A line for people.
+    Message { message: &'a str },
+    /// A warning for people.
+    Warning { message: &'a str },
+    /// What `--dry-run` found out.
+    Plan(serde_json::Value),
+    /// The job is done; what it did.
+    Result(serde_json::Value),
+    /// The job failed.
+    Error {
+        /// What kind of failure, a stable name.
+        kind: &'a str,
+        /// The sentence people read.
+        message: &'a str,
+        /// The exit status.
+        status: u8,
+        /// Whether any byte of the target was changed.
+        target_changed: bool,
+        /// What the target holds now, a stable name.
+        target_state: &'a str,
+        /// What might help.
+        hints: &'a [String],
+    },
+}
+
+#[derive(Debug, Serialize)]
+struct Versioned<'a> {
+    v: u32,
+    #[serde(flatten)]
+    object: &'a Object<'a>,
+}
+
+/// Prints objects.
+#[derive(Debug)]
+pub(super) struct Json {
+    progress: bool,
+    last: Option<Instant>,
+    /// Whether nobody reads any more: a broken pipe ends the printing, not the job.
+    closed: bool,
+}
+
+impl Json {
+    pub(super) fn new(progress: bool) -> Self {
+        Self { progress, last: None, closed: false }
+    }
+
+    pub(super) fn object(&mut self, object: &Object<'_>) {
+        if !self.closed {
+            self.closed = write(&mut io::stdout().lock(), object).is_err();
+        }
+    }
+
+    pub(super) fn event(&mut self, now: Instant, state: &State, event: &Event, ended: Option<&Ended>) {
+        self.ended(ended);
+        match event {
+            Event::Stage { stage, total } if self.progress => {
+                self.last = Some(now);
+                self.object(&Object::Stage { stage: stage.name(), total: *total });
+            }
+            Event::Progress { .. } if self.progress => {
+                let due = self.last.is_none_or(|last| now.saturating_duration_since(last) >= EVERY);
+                if let Some(running) = state.running().filter(|_| due) {
+                    self.last = Some(now);
+                    self.object(&Object::Progress {
+                        stage: running.stage.name(),
+                        done: running.done,
+                        total: running.total,
+                        position: running.position,
+                        rate: running.rate(now),
+                        eta: running.eta(now).map(|eta| eta.as_secs_f64()),
+                    });
+                }
+            }
+            Event::Retry { extent, attempt } => {
+                self.object(&Object::Retry { start: extent.start(), end: extent.end(), attempt: *attempt });
+            }
+            Event::Note(note) => {
+                let (note, bytes) = notes::name(note);
+                self.object(&Object::Note { note, bytes });
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn ended(&mut self, ended: Option<&Ended>) {
+        if let Some(Ended { stage, bytes, time }) = ended.filter(|_| self.progress) {
+            let seconds = time.as_secs_f64();
+            self.object(&Object::StageDone { stage: stage.name(), bytes: *bytes, seconds });
+        }
+    }
+}
+
+fn write(out: &mut impl io::Write, object: &Object<'_>) -> io::Result<()> {
+    let mut line = serde_json::to_vec(&Versioned { v: VERSION, object }).map_err(io::Error::other)?;
+    line.push(b'\n');
+    out.write_all(&line)?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(object: &Object<'_>) -> String {
+        let mut out = Vec::new();
+        write(&mut out, object).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn every_object_is_one_versioned_line() {
+        let stage = Object::Stage { stage: "write", total: Some(7) };
+        assert_eq!(line(&stage), "{\"v\":1,\"event\":\"stage\",\"stage\":\"write\",\"total\":7}\n");
+        let result = Object::Result(serde_json::json!({"status": 0}));
+        assert_eq!(line(&result), "{\"v\":1,\"event\":\"result\",\"status\":0}\n");
+        let message = Object::Message { message: "two\nlines" };
+        assert_eq!(line(&message).lines().count(), 1);
+    }
+}

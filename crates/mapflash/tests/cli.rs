@@ -1,0 +1,19 @@
+//! The program itself: run as a process, judged by what it prints, leaves behind and exits with.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say what they expect by unwrapping")]
+
+#[path = "cli/copy.rs"]
+mod copy;
+#[path = "cli/create.rs"]
+mod create;
+#[path = "cli/disks.rs"]
+mod disks;
+#[path = "cli/inspect.rs"]
+mod inspect;
+#[path = "cli/interface.rs"]
+mod interface;
+#[path = "cli/signals.rs"]
+mod signals;
+#[path = "cli/support.rs"]
+mod support;
+#[path = "cli/verify.rs"]
+mod verify;

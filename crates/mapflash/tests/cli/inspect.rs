@@ -1,0 +1,142 @@
+//! `mapflash inspect`
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+
+use crate::support::{Room, golden};
+
+/// A 16 MiB disk with a GPT made by sgdisk; `tests/data/tables/README.md` of the image crate says how.
+fn disk(room: &Room) -> fs::File {
+    let runs: &[u8] = include_bytes!("../../../image/tests/data/tables/gpt-512.sectors");
+    let path = room.path("disk.wic");
+    let file = fs::File::options().create(true).truncate(true).read(true).write(true).open(path).unwrap();
+    file.set_len(16 << 20).unwrap();
+    for (run, at) in runs.chunks_exact(512).zip([0, 512, 1024, 16_760_320, 16_776_704]) {
+        file.write_all_at(run, at).unwrap();
+    }
+    // An image vector table where an i.MX8MP looks for one.
+    file.write_all_at(&[0xd1, 0x00, 0x20, 0x41], 32 << 10).unwrap();
+    file
+}
+
+#[test]
+fn a_disk_image_is_described() {
+    let room = Room::new();
+    disk(&room);
+    golden("inspect-disk.txt", &room.run(&["inspect", "disk.wic"]).expect(0).stdout);
+    room.gzip("disk.wic", "disk.wic.gz");
+    let ran = room.run(&["inspect", "disk.wic.gz"]).expect(0);
+    let stored = fs::metadata(room.path("disk.wic.gz")).unwrap().len();
+    let found = ran.stdout.lines().filter(|line| !line.contains(&stored.to_string())).collect::<Vec<_>>().join("\n");
+    golden("inspect-packed.txt", &(found + "\n"));
+}
+
+#[test]
+fn json_has_the_same_facts() {
+    let room = Room::new();
+    disk(&room);
+    let result = room.run(&["--json", "inspect", "disk.wic"]).expect(0).last();
+    assert_eq!((&result["kind"], &result["format"]), (&"image".into(), &"raw".into()));
+    assert_eq!(result["table"]["partitions"][1]["name"], "rootfs");
+    assert_eq!(result["table"]["backup"], "sound");
+    assert_eq!(result["loaders"][0]["offset"], 32768);
+    assert_eq!(result["warnings"], serde_json::json!([]));
+}
+
+#[test]
+fn a_backup_in_the_wrong_place_or_gone_is_a_warning() {
+    let room = Room::new();
+    let file = disk(&room);
+    file.set_len(20 << 20).unwrap();
+    let kinds = |room: &Room| {
+        let result = room.run(&["--json", "inspect", "disk.wic"]).expect(0).last();
+        let warnings = result["warnings"].as_array().unwrap().clone();
+        warnings.iter().map(|warning| warning["kind"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&room), ["backup_not_at_end"]);
+    file.set_len(15 << 20).unwrap();
+    assert_eq!(kinds(&room), ["backup_outside"]);
+    file.set_len(16 << 20).unwrap();
+    assert_eq!(kinds(&room), ["backup_missing"]);
+    file.write_all_at(&[0xff], 520).unwrap();
+    assert_eq!(kinds(&room), ["table_unusable"]);
+}
+
+#[test]
+fn a_map_that_leaves_out_what_matters_is_a_warning() {
+    let room = Room::new();
+    disk(&room);
+    room.run(&["create", "disk.wic", "--block-size", "512", "-o", "disk.wic.bmap"]).expect(0);
+    let ran = room.run(&["inspect", "disk.wic"]).expect(0);
+    golden("inspect-unmapped.txt", &ran.stdout);
+    // Of another image: one clear warning instead of many that follow from it.
+    room.image("other.wic", 1 << 20, &[0]);
+    room.run(&["create", "other.wic", "-o", "other.bmap"]).expect(0);
+    let ran = room.run(&["inspect", "disk.wic", "--bmap", "other.bmap"]).expect(0);
+    assert!(ran.stdout.contains("they do not belong together"), "{}", ran.stdout);
+}
+
+#[test]
+fn maps_and_other_files_are_told_apart() {
+    let room = Room::new();
+    room.sample();
+    golden("inspect-map.txt", &without_path_sizes(&room.run(&["inspect", "disk.wic.bmap"]).expect(0).stdout));
+    room.write("a.zip", b"PK\x03\x04rest");
+    let ran = room.run(&["inspect", "a.zip"]).expect(0);
+    assert!(ran.stdout.contains("a zip archive") && ran.stdout.contains("WARNING"), "{}", ran.stdout);
+    room.write("empty", b"");
+    assert!(room.run(&["inspect", "empty"]).expect(0).stdout.contains("the file is empty"));
+    let ran = room.run(&["inspect", "no-such"]).expect(1);
+    assert_eq!(ran.stderr, "mapflash: cannot read no-such: No such file or directory\n");
+    room.run(&["inspect", "."]).expect(1);
+    room.run(&["inspect", "/dev/null"]).expect(1);
+}
+
+#[test]
+fn a_sparse_image_is_described() {
+    let room = Room::new();
+    let block = bmap::BlockSize::DEFAULT;
+    let mut bytes = bmap::sparse::FileHeader::new(block, 4, 1).unwrap().to_bytes().to_vec();
+    bytes.extend(bmap::sparse::ChunkHeader::new(bmap::sparse::ChunkKind::DontCare, 4, block).unwrap().to_bytes());
+    room.write("system.simg", &bytes);
+    golden("inspect-sparse.txt", &room.run(&["inspect", "system.simg"]).expect(0).stdout);
+    let result = room.run(&["--json", "inspect", "system.simg"]).expect(0).last();
+    assert_eq!(result["sparse"]["dont_care"], 16384);
+}
+
+/// The stored size of a map changes with its comments.
+fn without_path_sizes(text: &str) -> String {
+    text.lines().filter(|line| !line.contains("stored")).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn names_from_an_image_cannot_drive_the_terminal() {
+    let room = Room::new();
+    let file = disk(&room);
+    // The first name of the entries, and the checksums that cover it.
+    let mut entries = vec![0; 128 * 128];
+    file.read_exact_at(&mut entries, 1024).unwrap();
+    entries[56] = 0x1b;
+    let mut header = vec![0; 92];
+    file.read_exact_at(&mut header, 512).unwrap();
+    header[88..92].copy_from_slice(&crc(&entries).to_le_bytes());
+    header[16..20].fill(0);
+    let sum = crc(&header);
+    header[16..20].copy_from_slice(&sum.to_le_bytes());
+    file.write_all_at(&entries, 1024).unwrap();
+    file.write_all_at(&header, 512).unwrap();
+    let ran = room.run(&["inspect", "disk.wic"]).expect(0);
+    assert!(ran.stdout.contains("\\u{1b}oot"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains('\u{1b}'));
+}
+
+/// CRC-32 (IEEE), bit by bit.
+fn crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |mut crc, byte| {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+        }
+        crc
+    })
+}
