@@ -1,4 +1,7 @@
-//! bzip2, one stream after the other.
+//! bzip2: block by block, several at once, from files and streams alike; and in order, for an image's head.
+
+pub(crate) mod blocks;
+mod scan;
 
 use bzip2::{Decompress, Status};
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use nix::fcntl::OFlag;
 
 use crate::bzip2::Bzip2;
+use crate::bzip2::blocks::Sections;
 use crate::error::{Context, Fault, ImageError};
 use crate::gzip::Gzip;
 use crate::input::{Input, PackedFile, Stream};
@@ -171,7 +172,7 @@ impl Image {
             Format::Raw => head_of(&self.context, input, RawStream, len),
             Format::Gzip => head_of(&self.context, input, Gzip::default(), len),
             Format::Zstd => head_of(&self.context, input, Zstd::new(options).map_err(fault)?, len),
-            Format::Xz => head_of(&self.context, input, Xz::new(options).map_err(fault)?, len),
+            Format::Xz => head_of(&self.context, input, Xz::new(options), len),
             Format::Bzip2 => head_of(&self.context, input, Bzip2::default(), len),
         };
         if let (Packed::Stream(stream), Some(rewound)) = (&mut self.packed, input.into_stream()) {
@@ -216,11 +217,11 @@ impl Image {
                 let decoder = Zstd::new(&options).map_err(fault)?;
                 Box::new(Streaming::new(context, input, decoder))
             }
-            Format::Xz => {
-                let decoder = Xz::new(&options).map_err(fault)?;
-                Box::new(Streaming::new(context, input, decoder))
+            Format::Xz => Box::new(Streaming::new(context, input, Xz::new(&options))),
+            Format::Bzip2 => {
+                let (plan, crew) = Sections::start(input, &options).map_err(fault)?;
+                Box::new(Merge::new(context, plan, crew))
             }
-            Format::Bzip2 => Box::new(Streaming::new(context, input, Bzip2::default())),
         })
     }
 }

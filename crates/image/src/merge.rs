@@ -83,6 +83,8 @@ pub(crate) struct Merge<P: Plan> {
     waiting: Option<(Job<P>, P::Memo)>,
     /// Whether the plan has come to its end.
     planned: bool,
+    /// What the plan failed with: to be said when everything before it has been read.
+    deferred: Option<Fault>,
     current: Current,
     /// Whether the part at the front has given any byte.
     begun: bool,
@@ -109,6 +111,7 @@ impl<P: Plan> Merge<P> {
             entries: VecDeque::new(),
             waiting: None,
             planned: false,
+            deferred: None,
             current: Current::Nothing,
             begun: false,
             position: 0,
@@ -118,24 +121,25 @@ impl<P: Plan> Merge<P> {
     }
 
     /// Keeps the workers busy.
-    fn hand_out(&mut self) -> Result<(), Fault> {
+    fn hand_out(&mut self) {
         loop {
             if let Some((job, memo)) = self.waiting.take() {
                 match self.crew.offer(job) {
                     Ok(()) => self.entries.push_back(Entry::Part(memo)),
                     Err(job) => {
                         self.waiting = Some((job, memo));
-                        return Ok(());
+                        return;
                     }
                 }
             }
             if self.planned {
-                return Ok(());
+                return;
             }
-            match self.plan.next()? {
-                Step::Gap(len) => self.entries.push_back(Entry::Gap(len)),
-                Step::Part(job, memo) => self.waiting = Some((job, memo)),
-                Step::End => self.planned = true,
+            match self.plan.next() {
+                Ok(Step::Gap(len)) => self.entries.push_back(Entry::Gap(len)),
+                Ok(Step::Part(job, memo)) => self.waiting = Some((job, memo)),
+                Ok(Step::End) => self.planned = true,
+                Err(fault) => (self.planned, self.deferred) = (true, Some(fault)),
             }
         }
     }
@@ -151,9 +155,9 @@ impl<P: Plan> Merge<P> {
             if let Current::Data { buffer, .. } = std::mem::replace(&mut self.current, Current::Nothing) {
                 self.crew.recycle(buffer);
             }
-            self.hand_out()?;
+            self.hand_out();
             match self.entries.front() {
-                None if self.waiting.is_none() => return Ok(false),
+                None if self.waiting.is_none() => return self.deferred.take().map_or(Ok(false), Err),
                 // Nothing is under way, and yet no worker takes a job: the one whose turn it is has died.
                 None => return Err(Fault::Thread(self.packed, None)),
                 Some(Entry::Gap(len)) => {
@@ -193,7 +197,7 @@ impl<P: Plan> Merge<P> {
                 // A part that waits for a worker is under way as well, as far as order goes: give it out first, so
                 // that the list is complete. There is room, since a worker has just become free.
                 let Some(Entry::Part(memo)) = self.entries.pop_front() else { return Err(fault) };
-                self.hand_out()?;
+                self.hand_out();
                 let ahead: Vec<&P::Memo> = self
                     .entries
                     .iter()
