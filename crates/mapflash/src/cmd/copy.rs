@@ -31,6 +31,10 @@ pub(crate) fn run(job: Copy, display: &Display) -> Result<(), AppError> {
     let map = job.map.read(path)?;
     let mut image = job.source.open(&job.unpack, &cancel)?;
     target::refuse_sources(&job)?;
+    // A download that failed, most likely; with a map the lengths would not agree.
+    if map.is_none() && image.head(1)?.is_empty() {
+        return Err(Cause::Empty(path.to_owned()).into());
+    }
     tell_map(&job, &image, display);
 
     let target = if job.dry_run { Opened::for_planning(&job.dest)? } else { Opened::open(&job.dest)? };
