@@ -177,8 +177,30 @@ fn contents(path: &Path) -> Result<Contents, AppError> {
 
 /// How much of `extent` a map leaves out, in bytes.
 pub(crate) fn uncovered(map: &BlockMap, extent: ByteRange) -> u64 {
-    // Holes end at the image's end; what lies behind it is missing too.
-    let behind = ByteRange::new(map.image_size(), u64::MAX);
-    let holes = map.holes().chain(behind);
-    holes.filter_map(|hole| hole.intersect(extent)).map(ByteRange::len).sum()
+    // Searched, not walked: a filesystem has thousands of bitmaps, and a map may have a million ranges.
+    let ranges = map.ranges();
+    let first = ranges.partition_point(|range| map.bytes_of(range.blocks).end() <= extent.start());
+    let near = ranges.iter().skip(first).map(|range| map.bytes_of(range.blocks));
+    let near = near.take_while(|bytes| bytes.start() < extent.end());
+    let covered: u64 = near.filter_map(|bytes| bytes.intersect(extent)).map(ByteRange::len).sum();
+    extent.len().saturating_sub(covered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bmap::{BlockRange, BlockSize, MappedRange};
+
+    #[test]
+    fn uncovered_bytes_are_counted_at_every_edge() {
+        let range = |first, last| MappedRange { blocks: BlockRange::new(first, last).unwrap(), digest: None };
+        let map = BlockMap::new(100, BlockSize::new(10).unwrap(), vec![range(1, 2), range(3, 3), range(8, 9)]).unwrap();
+        for start in 0..110 {
+            for end in start..120 {
+                let extent = ByteRange::new(start, end).unwrap();
+                let missing = (start..end).filter(|at| !(10..40).contains(at) && !(80..100).contains(at)).count();
+                assert_eq!(uncovered(&map, extent), u64::try_from(missing).unwrap(), "{extent}");
+            }
+        }
+    }
 }

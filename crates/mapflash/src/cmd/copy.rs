@@ -145,6 +145,10 @@ fn tell_result(job: &Copy, report: &Report, started: Instant, display: &Display)
         ));
     }
     display.say(&line);
+    if report.holes_zeroed > 0 {
+        let bytes = size(report.holes_zeroed);
+        display.say(&format!("{bytes} that the map leaves out were set to zero without writing them"));
+    }
     if report.holes_left > 0 {
         display.say(&format!(
             "{} that the map leaves out hold what was there before; --holes zero clears them",

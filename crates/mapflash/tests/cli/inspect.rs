@@ -77,6 +77,30 @@ fn a_map_that_leaves_out_what_matters_is_a_warning() {
 }
 
 #[test]
+fn filesystem_metadata_that_is_a_hole_is_a_warning() {
+    let room = Room::new();
+    // A FAT12 of 64 KiB in sectors of 512 bytes; its two tables of 4 sectors and its root directory are holes.
+    let mut boot = [0; 512];
+    boot[..3].copy_from_slice(&[0xeb, 0x3c, 0x90]);
+    boot[11..24].copy_from_slice(&[0, 2, 1, 8, 0, 2, 16, 0, 128, 0, 0xf8, 4, 0]);
+    boot[54..57].copy_from_slice(b"FAT");
+    boot[510..].copy_from_slice(&[0x55, 0xaa]);
+    let path = room.path("boot.vfat");
+    let file = fs::File::options().create(true).truncate(true).write(true).open(path).unwrap();
+    file.set_len(64 << 10).unwrap();
+    file.write_all_at(&boot, 0).unwrap();
+    room.run(&["create", "boot.vfat", "-o", "boot.bmap"]).expect(0);
+    let result = room.run(&["--json", "inspect", "boot.vfat"]).expect(0).last();
+    assert_eq!(result["filesystem"]["type"], "FAT12");
+    let warnings = result["warnings"].as_array().unwrap();
+    assert!(warnings.iter().all(|warning| warning["kind"] == "metadata_unmapped"), "{warnings:?}");
+    let texts: Vec<_> = warnings.iter().map(|warning| warning["text"].as_str().unwrap()).collect();
+    assert!(texts[0].contains("4096 bytes of the file allocation tables of the FAT12"), "{texts:?}");
+    assert!(texts[1].contains("512 bytes of the root directory"), "{texts:?}");
+    assert_eq!((texts.len(), &result["map"]["metadata_left_out"]), (2, &4608.into()));
+}
+
+#[test]
 fn maps_and_other_files_are_told_apart() {
     let room = Room::new();
     room.sample();

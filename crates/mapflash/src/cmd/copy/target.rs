@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bmap::ByteRange;
 use flasher::disk::Disk;
@@ -87,11 +87,12 @@ impl Opened {
     /// Puts back what was changed on the host, for when the process must stop at once.
     pub(super) fn restore(&self) -> impl FnOnce() + Send + 'static {
         let block = match self {
-            Self::Block(target) => Some(Arc::clone(target)),
-            _ => None,
+            // Weak: who waits for a signal must not keep the target from being dropped, which restores as well.
+            Self::Block(target) => Arc::downgrade(target),
+            _ => Weak::new(),
         };
         move || {
-            if let Some(target) = block {
+            if let Some(target) = block.upgrade() {
                 target.restore_settings(&());
             }
         }
