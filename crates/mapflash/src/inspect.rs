@@ -1,7 +1,7 @@
 //! What a file is, what is in it, and what will go wrong with it: facts first, then judgement, then words.
 //!
-//! [`look`] reads a file and returns a [`Report`]; [`warn`](warnings::warn) judges it; [`print`] and
-//! [`json`] say it. Only raw images and disks are read anywhere but at their start: unpacking gigabytes
+//! [`look`] reads a file and returns a [`Report`]; [`warn`](warnings::warn) judges it; [`print()`] and
+//! [`json()`] say it. Only raw images and disks are read anywhere but at their start: unpacking gigabytes
 //! to look at a superblock would not be inspecting.
 
 pub(crate) mod fs;
