@@ -153,8 +153,7 @@ fn steps(
     }
     let mut image = Some(image);
     let mut written = pipeline::Written::default();
-    let total = plan.bytes(Kind::Data).zip(plan.bytes(Kind::Zero)).map(|(data, zero)| data.saturating_add(zero));
-    timed(Stage::Write, total, &mut || {
+    timed(Stage::Write, plan.body_bytes(), &mut || {
         // Taken once: the stage runs once.
         if let Some(image) = image.take() {
             written = pipeline::write(run, image, map, proving)?;

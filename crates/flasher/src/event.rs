@@ -66,16 +66,6 @@ pub enum Note {
         /// Why.
         error: Arc<io::Error>,
     },
-    /// So many bytes that the map leaves out were turned into zeros without writing them.
-    HolesZeroed {
-        /// How many.
-        bytes: u64,
-    },
-    /// So many bytes that the map leaves out keep what the target held before.
-    HolesLeft {
-        /// How many.
-        bytes: u64,
-    },
     /// The filesystem cannot tell where the image's holes are; everything was read and zeros were found by looking.
     HolesUnknown,
     /// The kernel did not take the new partition table; it will at the next plug or boot.

@@ -277,6 +277,14 @@ impl Plan {
         Some(self.runs.iter().filter(|run| run.kind == kind).map(|run| run.extent.len()).sum())
     }
 
+    /// How many bytes of data and zeros the body asks for; `None` when the image's length is not known.
+    #[must_use]
+    pub fn body_bytes(&self) -> Option<u64> {
+        let body = ByteRange::new(self.head, self.image_size?.max(self.head))?;
+        let asked = self.runs.iter().filter(|run| run.kind != Kind::DontCare);
+        Some(asked.filter_map(|run| run.extent.intersect(body)).map(ByteRange::len).sum())
+    }
+
     /// The extents that are read from the image, ascending.
     pub fn data(&self) -> impl Iterator<Item = ByteRange> + '_ {
         self.runs.iter().filter(|run| run.kind == Kind::Data).map(|run| run.extent)

@@ -451,6 +451,11 @@ fn stages_come_in_order_and_progress_adds_up() {
     };
     let body: u64 = map.mapped().filter(|(range, _)| range.start() >= 1 << 20).map(|(range, _)| range.len()).sum();
     assert_eq!((done(Stage::Write), done(Stage::Prove)), (body, body));
+    let announced = seen.iter().find_map(|e| match e {
+        Event::Stage { stage: Stage::Write, total } => *total,
+        _ => None,
+    });
+    assert_eq!(announced, Some(body));
 }
 
 #[test]

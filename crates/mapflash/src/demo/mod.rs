@@ -65,7 +65,7 @@ pub(crate) fn place(dir: &Path, keep: bool) -> Result<Place, AppError> {
     Place::new(dir, keep).map_err(cannot)
 }
 
-/// Runs the demo in a folder made by [`place`].
+/// Runs the demo in a folder made by [`place()`].
 ///
 /// # Errors
 /// Those of the engine and of working with files; [`FlashError::Cancelled`] when stopped.

@@ -34,7 +34,7 @@ pub(crate) enum Object<'a> {
     /// A piece is written again.
     Retry { start: u64, end: u64, attempt: u32 },
     /// The engine noticed something.
-    Note { note: &'a str, bytes: Option<u64> },
+    Note { note: &'a str },
     /// A line for people.
     Message { message: &'a str },
     /// A warning for people.
@@ -112,8 +112,7 @@ impl Json {
                 self.object(&Object::Retry { start: extent.start(), end: extent.end(), attempt: *attempt });
             }
             Event::Note(note) => {
-                let (note, bytes) = notes::name(note);
-                self.object(&Object::Note { note, bytes });
+                self.object(&Object::Note { note: notes::name(note) });
             }
             _ => {}
         }

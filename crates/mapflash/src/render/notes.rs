@@ -2,8 +2,6 @@
 
 use flasher::event::{Note, Stage};
 
-use super::text;
-
 /// A stage as people read it.
 pub(super) fn stage_name(stage: Stage) -> &'static str {
     match stage {
@@ -26,16 +24,14 @@ pub(super) enum Line {
     Say(String),
 }
 
-/// A note's name in JSON, and the number of bytes it speaks of.
-pub(super) fn name(note: &Note) -> (&'static str, Option<u64>) {
+/// A note's name in JSON.
+pub(super) fn name(note: &Note) -> &'static str {
     match note {
-        Note::NotTuned { .. } => ("not_tuned", None),
-        Note::NotRestored { .. } => ("not_restored", None),
-        Note::HolesZeroed { bytes } => ("holes_zeroed", Some(*bytes)),
-        Note::HolesLeft { bytes } => ("holes_left", Some(*bytes)),
-        Note::HolesUnknown => ("holes_unknown", None),
-        Note::TableNotReread { .. } => ("table_not_reread", None),
-        _ => ("other", None),
+        Note::NotTuned { .. } => "not_tuned",
+        Note::NotRestored { .. } => "not_restored",
+        Note::HolesUnknown => "holes_unknown",
+        Note::TableNotReread { .. } => "table_not_reread",
+        _ => "other",
     }
 }
 
@@ -48,13 +44,6 @@ pub(super) fn describe(note: &Note) -> Line {
         Note::NotRestored { setting, value, error } => {
             Line::Warning(format!("cannot put {} back to {value:?}: {error}", setting.display()))
         }
-        Note::HolesZeroed { bytes } => {
-            Line::Say(format!("{} that the map leaves out were set to zero without writing", text::size(*bytes)))
-        }
-        Note::HolesLeft { bytes } => Line::Say(format!(
-            "{} that the map leaves out keep what the target held before; --holes zero clears them",
-            text::size(*bytes)
-        )),
         Note::HolesUnknown => Line::Warning(
             "the filesystem cannot tell where the image's holes are; everything is read and zeros are found by looking"
                 .to_owned(),
