@@ -95,12 +95,14 @@ pub(crate) fn run(place: &Place, display: &Display, cancel: &Cancel) -> Result<(
 
     let rows = [plain, mapped];
     display.object(&json::Object::Result(table::json(&rows)));
-    if !matches!(display.style(), Style::Json | Style::Quiet) {
-        table::print(&table(&rows));
+    if !display.is_json() {
+        if !matches!(display.style(), Style::Quiet) {
+            table::print(&table(&rows));
+        }
+        display.say("With an image of your own:");
+        display.say("  mapflash create disk.wic -o disk.wic.bmap");
+        display.say("  mapflash copy disk.wic.zst /dev/sdX --verify-target");
     }
-    display.say("With an image of your own:");
-    display.say("  mapflash create disk.wic -o disk.wic.bmap");
-    display.say("  mapflash copy disk.wic.zst /dev/sdX --verify-target");
     Ok(())
 }
 

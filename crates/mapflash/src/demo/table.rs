@@ -58,7 +58,7 @@ pub(super) fn json(rows: &[Row]) -> serde_json::Value {
             })
         })
         .collect();
-    serde_json::json!({ "status": 0, "ways": rows })
+    serde_json::json!({ "command": "demo", "status": 0, "ways": rows })
 }
 
 /// Prints to standard output; nobody can be told when that fails.
