@@ -244,3 +244,97 @@ impl Context {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error;
+
+    fn name() -> Arc<str> {
+        "disk.img".into()
+    }
+
+    #[test]
+    fn every_error_is_a_clear_sentence() {
+        let io = || io::Error::other("the disk is gone");
+        let cases = [
+            (ImageError::Open { name: name(), source: io() }, "cannot open disk.img"),
+            (
+                ImageError::NotAFile { name: name(), what: "a directory" },
+                "disk.img is a directory, not a file or block device",
+            ),
+            (
+                ImageError::Unsupported { name: name(), kind: Kind::AndroidSparse },
+                "disk.img is an Android sparse image, which is not read as an image",
+            ),
+            (
+                ImageError::Disorder { name: name(), index: 3 },
+                "the list of ranges to read from disk.img is out of order at place 3, counted from 0",
+            ),
+            (
+                ImageError::Unwanted { name: name(), offset: 9, why: "it lies behind what has been read" },
+                "byte 9 of disk.img cannot be read: it lies behind what has been read",
+            ),
+            (
+                ImageError::TooShort { name: name(), len: 5, wanted: 9 },
+                "disk.img is too short: it ends at byte 5, and byte 9 was wanted",
+            ),
+            (
+                ImageError::Failed { name: name(), unpacked: 7 },
+                "reading disk.img failed before, at byte 7 of the image",
+            ),
+        ];
+        for (error, text) in cases {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn every_fault_becomes_one() {
+        let context = Context { name: name(), format: Format::Zstd };
+        let io = || io::Error::other("the disk is gone");
+        let cases = [
+            (Fault::Read(7, io()), "cannot read disk.img at byte 7"),
+            (
+                Fault::Resized { was: 10, now: 4 },
+                "disk.img changed while it was being read: it had 10 bytes, now it has 4",
+            ),
+            (
+                Fault::Truncated(7),
+                "disk.img is cut short: its zstd data breaks off at byte 7, 100 bytes into the image",
+            ),
+            (
+                Fault::corrupt(7, "a wrong CRC"),
+                "disk.img is damaged: a wrong CRC in its zstd data near byte 7, 100 bytes into the image",
+            ),
+            (Fault::Junk(7), "disk.img has other bytes behind the end of its zstd data, from byte 7 on"),
+            (
+                Fault::LargeWindow { window: 1 << 28, limit: 1 << 27 },
+                "disk.img needs 268435456 bytes of memory to unpack (its zstd window); more than 134217728 are used \
+                 only when large windows are allowed",
+            ),
+            (
+                Fault::Memory { needed: Some(9), limit: 5 },
+                "disk.img needs 9 bytes of memory to unpack, and decoders may use 5 bytes",
+            ),
+            (
+                Fault::Memory { needed: None, limit: 5 },
+                "disk.img needs more memory to unpack, and decoders may use 5 bytes",
+            ),
+            (
+                Fault::Unsupported(7, "needs a dictionary"),
+                "disk.img: the zstd data at byte 7 needs a dictionary, which is not supported",
+            ),
+            (Fault::Thread(7, None), "a decoding thread for disk.img stopped at 7 bytes into the file"),
+            (
+                Fault::Lookahead { limit: 4096 },
+                "disk.img: the first bytes of the image are not within the first 4096 bytes of its zstd data",
+            ),
+        ];
+        for (fault, text) in cases {
+            assert_eq!(context.error(fault, 100).to_string(), text);
+        }
+        let kept = context.error(Fault::Read(7, io()), 0);
+        assert_eq!(kept.source().unwrap().to_string(), "the disk is gone");
+    }
+}

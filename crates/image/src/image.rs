@@ -41,7 +41,7 @@ pub struct Image {
 enum Index {
     Nothing,
     Xz(Vec<xz::index::Block>),
-    Zstd(Vec<zstd::index::Frame>),
+    Zstd(zstd::index::Frames),
 }
 
 #[derive(Debug)]
@@ -90,8 +90,11 @@ impl Image {
             },
             Format::Zstd => match zstd::index::read(&file).map_err(fault)? {
                 // A single frame is better decoded straight into the reader's buffer.
-                Some((frames, len)) if frames.len() < 2 => (Index::Nothing, Some(len)),
-                Some((frames, len)) => (Index::Zstd(frames), Some(len)),
+                Some(frames) if frames.list.len() < 2 => (Index::Nothing, frames.len),
+                Some(frames) => {
+                    let len = frames.len;
+                    (Index::Zstd(frames), len)
+                }
                 None => (Index::Nothing, None),
             },
         };
@@ -170,7 +173,7 @@ impl Image {
         let fault = |fault| self.context.error(fault, 0);
         let (head, input) = match self.context.format {
             Format::Raw => head_of(&self.context, input, RawStream, len),
-            Format::Gzip => head_of(&self.context, input, Gzip::default(), len),
+            Format::Gzip => head_of(&self.context, input, Gzip::new(), len),
             Format::Zstd => head_of(&self.context, input, Zstd::new(options).map_err(fault)?, len),
             Format::Xz => head_of(&self.context, input, Xz::new(options), len),
             Format::Bzip2 => head_of(&self.context, input, Bzip2::default(), len),
@@ -212,7 +215,7 @@ impl Image {
         };
         Ok(match context.format {
             Format::Raw => Box::new(Streaming::new(context, input, RawStream)),
-            Format::Gzip => Box::new(Streaming::new(context, input, Gzip::default())),
+            Format::Gzip => Box::new(Streaming::new(context, input, Gzip::new())),
             Format::Zstd => {
                 let decoder = Zstd::new(&options).map_err(fault)?;
                 Box::new(Streaming::new(context, input, decoder))

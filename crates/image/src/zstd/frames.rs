@@ -1,4 +1,4 @@
-//! Frames of a zstd file decoded side by side, unwanted ones left out.
+//! Frames of a zstd file decoded side by side; unwanted ones left out, if it is known what they unpack to.
 
 use bmap::ByteRange;
 
@@ -15,6 +15,9 @@ use crate::streaming::Decode;
 
 /// What a frame's decoder takes beside its window: its state, room for a block in and out, and our input buffer.
 const OVERHEAD: u64 = 1 << 20;
+
+/// What a frame may unpack to when it does not say: pzstd makes frames of 32 MiB at its usual levels.
+const PART: u64 = 32 << 20;
 
 /// Decodes a frame.
 pub(crate) struct FrameWork {
@@ -43,7 +46,8 @@ impl Work for FrameWork {
             let range = ByteRange::at(at, wide(filled));
             at = at.saturating_add(wide(filled));
             // libzstd holds a frame to the length in its header; a length from a seek table has to be held to here.
-            if at - frame.start > frame.len || (ended && at - frame.start != frame.len) {
+            let made = at - frame.start;
+            if frame.len.is_some_and(|len| made > len || (ended && made != len)) {
                 return Err(Fault::corrupt(frame.packed, "a frame that is not as long as declared").into());
             }
             if range.is_some_and(|range| self.wanted.touches(range)) {
@@ -69,16 +73,19 @@ impl Frames {
     /// A plan for these frames, and workers for it.
     pub(crate) fn start(
         file: &PackedFile,
-        frames: Vec<Frame>,
+        frames: index::Frames,
         wanted: Wanted,
         options: &Options,
     ) -> Result<(Self, Crew<Frame, ()>), Fault> {
         let limits = Limits::new(options);
+        // Without lengths nobody can tell which frames hold the wanted bytes.
+        let wanted = if frames.len.is_some() { wanted } else { Wanted::All };
+        let frames = frames.list;
         let (mut count, mut part, mut window) = (0, 0, 0);
         for frame in frames.iter().filter(|frame| is_wanted(frame, &wanted)) {
             limits.check(frame.window)?;
             count += 1;
-            part = part.max(frame.len);
+            part = part.max(frame.len.unwrap_or(PART));
             window = window.max(frame.window);
         }
         // libzstd keeps the window and a block more.
@@ -93,7 +100,9 @@ impl Frames {
 fn is_wanted(frame: &Frame, wanted: &Wanted) -> bool {
     match wanted {
         Wanted::All => true,
-        Wanted::Ranges(_) => ByteRange::at(frame.start, frame.len).is_some_and(|range| wanted.touches(range)),
+        Wanted::Ranges(_) => {
+            frame.len.and_then(|len| ByteRange::at(frame.start, len)).is_some_and(|range| wanted.touches(range))
+        }
     }
 }
 
@@ -105,7 +114,7 @@ impl Plan for Frames {
         Ok(match self.frames.next() {
             None => Step::End,
             Some(frame) if is_wanted(&frame, &self.wanted) => Step::Part(frame, frame),
-            Some(frame) => Step::Gap(frame.len),
+            Some(frame) => Step::Gap(frame.len.unwrap_or(0)),
         })
     }
 

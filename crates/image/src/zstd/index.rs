@@ -22,19 +22,26 @@ pub(crate) struct Frame {
     pub(crate) packed: u64,
     /// Packed offset of its end.
     pub(crate) packed_end: u64,
-    /// Unpacked offset.
+    /// Unpacked offset; 0 where lengths are not known.
     pub(crate) start: u64,
-    /// Unpacked length.
-    pub(crate) len: u64,
-    /// Window in bytes.
+    /// Unpacked length, where declared.
+    pub(crate) len: Option<u64>,
+    /// Window in bytes; where none is declared but the length, that.
     pub(crate) window: u64,
 }
 
-/// The frames of a file in order and its unpacked length; `None` if some frame's length is nowhere declared, or there
-/// are too many.
-pub(crate) fn read(file: &PackedFile) -> Result<Option<(Vec<Frame>, u64)>, Fault> {
+/// The frames of a file in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frames {
+    pub(crate) list: Vec<Frame>,
+    /// The file's unpacked length, if every frame's is declared somewhere.
+    pub(crate) len: Option<u64>,
+}
+
+/// The frames of a file; `None` if there are too many to keep account of.
+pub(crate) fn read(file: &PackedFile) -> Result<Option<Frames>, Fault> {
     let mut cursor = Cursor { file, buffer: Vec::new(), at: 0 };
-    let mut found: Vec<(Frame, Option<u64>)> = Vec::new();
+    let mut frames: Vec<Frame> = Vec::new();
     let mut table = None;
     let (mut at, mut blocks) = (0, 0_u64);
     while at < file.len {
@@ -62,26 +69,28 @@ pub(crate) fn read(file: &PackedFile) -> Result<Option<(Vec<Frame>, u64)>, Fault
                     }
                 }
                 at = within(file, at + if header.checksum { 4 } else { 0 })?;
-                let frame = Frame { packed, packed_end: at, start: 0, len: 0, window: header.window };
-                if found.len() == MAX_FRAMES {
+                if frames.len() == MAX_FRAMES {
                     return Ok(None);
                 }
-                found.push((frame, header.content));
+                let (len, window) = (header.content, header.window);
+                frames.push(Frame { packed, packed_end: at, start: 0, len, window });
             }
         }
     }
-    let table = table.filter(|table| agrees(table, &found)).unwrap_or_default();
-    let mut unpacked = 0_u64;
-    let mut frames = Vec::with_capacity(found.len());
-    for (index, (mut frame, declared)) in found.into_iter().enumerate() {
-        let Some(len) = declared.or_else(|| table.get(index).map(|entry| entry.len)) else { return Ok(None) };
-        (frame.start, frame.len) = (unpacked, len);
-        unpacked = unpacked
-            .checked_add(len)
-            .ok_or_else(|| Fault::corrupt(frame.packed, "frames whose lengths add up to too much"))?;
-        frames.push(frame);
+    if let Some(table) = table.filter(|table| agrees(table, &frames)) {
+        frames.iter_mut().zip(table).for_each(|(frame, entry)| frame.len = Some(entry.len));
     }
-    Ok(Some((frames, unpacked)))
+    let mut unpacked = Some(0_u64);
+    for frame in &mut frames {
+        let (Some(start), Some(len)) = (unpacked, frame.len) else {
+            unpacked = None;
+            break;
+        };
+        frame.start = start;
+        let end = start.checked_add(len);
+        unpacked = Some(end.ok_or_else(|| Fault::corrupt(frame.packed, "frames whose lengths add up to too much"))?);
+    }
+    Ok(Some(Frames { list: frames, len: unpacked }))
 }
 
 /// An offset that must not lie past the file's end.
@@ -151,10 +160,10 @@ fn seek_table(file: &PackedFile, start: u64, len: u64) -> Result<Option<Vec<Entr
 }
 
 /// Whether a seek table tells of the very frames that were found. One that does not is no help, and no harm either.
-fn agrees(table: &[Entry], found: &[(Frame, Option<u64>)]) -> bool {
-    table.len() == found.len()
-        && table.iter().zip(found).all(|(entry, (frame, declared))| {
-            entry.packed_len == frame.packed_end - frame.packed && declared.is_none_or(|len| len == entry.len)
+fn agrees(table: &[Entry], frames: &[Frame]) -> bool {
+    table.len() == frames.len()
+        && table.iter().zip(frames).all(|(entry, frame)| {
+            entry.packed_len == frame.packed_end - frame.packed && frame.len.is_none_or(|len| len == entry.len)
         })
 }
 
@@ -196,18 +205,19 @@ mod tests {
     #[test]
     fn a_seek_table_tells_lengths_that_frames_do_not() {
         let frames = [undeclared(b"abc"), undeclared(b"de")].concat();
-        assert_eq!(read(&file(&frames)).unwrap(), None);
+        assert_eq!(read(&file(&frames)).unwrap().unwrap().len, None);
         let good = [&frames[..], &table(&[(12, 3), (11, 2)])].concat();
-        let (found, len) = read(&file(&good)).unwrap().unwrap();
-        assert_eq!((found.len(), found[1].start, found[1].packed, found[1].packed_end, len), (2, 3, 12, 23, 5));
+        let Frames { list: found, len } = read(&file(&good)).unwrap().unwrap();
+        assert_eq!((found.len(), found[1].start, found[1].packed, found[1].packed_end, len), (2, 3, 12, 23, Some(5)));
         for wrong in [table(&[(12, 3)]), table(&[(12, 3), (12, 2)]), table(&[])] {
-            assert_eq!(read(&file(&[&frames[..], &wrong].concat())).unwrap(), None);
+            assert_eq!(read(&file(&[&frames[..], &wrong].concat())).unwrap().unwrap().len, None);
         }
         for cut in 1..good.len() {
             // Cut between frames it is a shorter file, and no table tells its lengths.
             let result = read(&file(&good[..cut]));
             assert!(
-                matches!(result, Err(Fault::Truncated(at)) if at == wide(cut)) || matches!(result, Ok(None)),
+                matches!(result, Err(Fault::Truncated(at)) if at == wide(cut))
+                    || matches!(result, Ok(Some(Frames { len: None, .. }))),
                 "{cut}"
             );
         }
