@@ -31,7 +31,7 @@ pub(super) fn table(rows: &[Row]) -> String {
     if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
         let bytes = tenths(u128::from(first.written), u128::from(last.written));
         let time = tenths(first.time.as_micros(), last.time.as_micros());
-        let on_a_card = |row: &Row| span(Duration::from_secs(row.written / CARD));
+        let on_a_card = |row: &Row| span(Duration::from_millis(row.written * 1000 / CARD));
         lines.push(format!(
             "{bytes} times fewer bytes, {time} times as fast on this disk. A card that writes 20 MB/s would take"
         ));
@@ -77,6 +77,6 @@ mod tests {
         let text = table(&[row("dd and cmp", 512 << 20, 4000), row("mapflash", 64 << 20, 1000)]);
         assert!(text.contains("dd and cmp     512.0 MiB   512.0 MiB     4.0 s\n"), "{text}");
         assert!(text.contains("8.0 times fewer bytes, 4.0 times as fast on this disk."), "{text}");
-        assert!(text.contains("26.0 s for writing alone, or 3.0 s by the map."), "{text}");
+        assert!(text.contains("26.8 s for writing alone, or 3.3 s by the map."), "{text}");
     }
 }
