@@ -1,7 +1,16 @@
 //! How bytes reach an i.MX board: its boot ROM, its loader and U-Boot's fastboot.
 //!
 //! - [`chips`]: one table of USB identifiers and of what is known about each chip.
+//! - [`pipe`]: the seams to a board, and what can go wrong with a transfer.
+//! - [`sdp`]: HID commands, to boot ROMs and to U-Boot's SPL (SDP, SDPU, SDPV).
+//! - [`sdps`]: loaders streamed to boot ROMs.
+//!
+//! Each protocol has pure codecs (values to bytes and back) and a session that is generic over a pipe, so that it can
+//! be tried without a board.
 //!
 //! This crate knows nothing of disk images or block maps; it starts no threads and prints nothing.
 
 pub mod chips;
+pub mod pipe;
+pub mod sdp;
+pub mod sdps;
