@@ -42,6 +42,9 @@ impl Bar {
         let Some(running) = state.running() else { return };
         let total = running.total.filter(|total| *total > 0);
         if !self.shown {
+            // A bar that was cleared is finished and would stay dark: a command may have several jobs.
+            self.bar.set_message(String::new());
+            self.bar.reset();
             self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(REDRAWS));
             self.bar.enable_steady_tick(Duration::from_millis(250));
             self.bar.set_style(self.open.clone());
@@ -64,6 +67,26 @@ impl Bar {
 
     pub(super) fn clear(&mut self) {
         self.bar.finish_and_clear();
-        self.shown = false;
+        (self.shown, self.total) = (false, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flasher::event::{Event, Stage};
+
+    #[test]
+    fn a_second_job_has_a_bar_too() {
+        let now = Instant::now();
+        let (mut bar, mut state) = (Bar::new(false), State::default());
+        for _ in 0..2 {
+            state.fold(now, &Event::Stage { stage: Stage::Write, total: Some(9) });
+            bar.event(now, &state);
+            assert!(!bar.bar.is_finished());
+            assert_eq!((bar.bar.length(), bar.total), (Some(9), Some(9)));
+            bar.clear();
+            assert!(bar.bar.is_finished());
+        }
     }
 }
