@@ -42,10 +42,10 @@ use scan::{Element, Field, Scanned};
 
 pub use write::write;
 
-/// The largest bmap file we read, in bytes: half a million ranges with digests, a hundred times what real images need.
-pub const MAX_LEN: u64 = 64 << 20;
+/// The largest bmap file we read, in bytes: room for [`MAX_RANGES`] with the longest digests.
+pub const MAX_LEN: u64 = 256 << 20;
 
-/// The most ranges we take from one file. They cost 88 bytes each in memory.
+/// The most ranges we take from one file, a thousand times what real images need. They cost 88 bytes each in memory.
 pub const MAX_RANGES: usize = 1 << 20;
 
 /// How deep elements may be nested; the format itself needs 3.

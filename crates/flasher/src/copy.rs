@@ -7,6 +7,7 @@
 //! writers as the target likes digest each piece and write it. Bounded channels hold the stages together, so memory is a
 //! few pieces whatever the image. Pieces of the head are kept aside until the body is proven.
 
+mod clearing;
 mod pipeline;
 mod proof;
 mod run;

@@ -47,6 +47,7 @@ pub fn create(
     let block_size = options.block_size.unwrap_or_else(|| holes::block_size_of(file));
     let scan = holes::scan(file)?;
     let map = scan.map(block_size)?;
+    readable(map.ranges().len())?;
     if !options.digests {
         return Ok(Created { map, support: scan.support });
     }
@@ -98,6 +99,7 @@ pub fn create_by_content(
             found.block(index, block);
             index += 1;
         }
+        readable(found.ranges.len())?;
         let position = reader.position();
         observer.event(&Event::Progress { stage: Stage::Hash, done: position, position });
         if filled < buffer.len() {
@@ -105,7 +107,14 @@ pub fn create_by_content(
         }
     }
     let size = reader.finish()?;
-    Ok(BlockMap::new(size, block_size, found.finish())?)
+    let ranges = found.finish();
+    Ok(BlockMap::new(size, block_size, ranges)?)
+}
+
+/// Refuses to make what no reader of ours would take.
+fn readable(ranges: usize) -> Result<(), FlashError> {
+    let most = bmap::xml::MAX_RANGES;
+    if ranges > most { Err(FlashError::TooManyRanges { ranges, most }) } else { Ok(()) }
 }
 
 /// Ranges of blocks that are not zero, as they are found.

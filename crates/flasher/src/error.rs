@@ -27,6 +27,14 @@ pub enum FlashError {
         #[source]
         source: std::io::Error,
     },
+    /// The map would have more ranges than a bmap file may hold.
+    #[error("the image's data lies in {ranges} pieces, and a block map holds {most}: larger blocks make fewer")]
+    TooManyRanges {
+        /// How many there are.
+        ranges: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// The ranges found make no map.
     #[error(transparent)]
     Map(#[from] bmap::MapError),

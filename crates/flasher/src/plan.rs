@@ -54,7 +54,7 @@ struct Run {
 /// What to do with blocks that a map leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum HolePolicy {
-    /// Zeros where the target can promise them without writing; otherwise left.
+    /// Zeros where the target can promise them without writing, and as long as that is quick; otherwise left.
     #[default]
     Auto,
     /// Left as they are.

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use bmap::ByteRange;
 
 use super::Job;
+use super::clearing::Clearing;
 use super::pipeline::Held;
 use crate::cancel::Cancel;
 use crate::error::{FlashError, TargetState};
@@ -43,6 +44,7 @@ pub(super) struct Run<'a> {
     pub(super) attempts: u32,
     pub(super) check_digests: bool,
     counters: Counters,
+    clearing: Clearing,
     state: Mutex<TargetState>,
     stop: AtomicBool,
     error: Mutex<Option<FlashError>>,
@@ -108,6 +110,7 @@ impl<'a> Run<'a> {
             attempts: job.options.attempts,
             check_digests: job.options.check_digests,
             counters: Counters::default(),
+            clearing: Clearing::default(),
             state: Mutex::new(TargetState::Unchanged),
             stop: AtomicBool::new(false),
             error: Mutex::new(None),
@@ -277,9 +280,7 @@ impl<'a> Run<'a> {
 
     /// A hole of the map: zeros if they are free.
     pub(super) fn clear_hole(&self, extent: ByteRange) -> Result<(), FlashError> {
-        if self.target.zero(extent)? == Zeroed::Guaranteed {
-            add(&self.counters.holes_zeroed, extent.len());
-        }
+        add(&self.counters.holes_zeroed, self.clearing.clear(self.target, extent)?);
         Ok(())
     }
 
