@@ -4,6 +4,8 @@
 //! - [`pipe`]: the seams to a board, and what can go wrong with a transfer.
 //! - [`sdp`]: HID commands, to boot ROMs and to U-Boot's SPL (SDP, SDPU, SDPV).
 //! - [`sdps`]: loaders streamed to boot ROMs.
+//! - [`fastboot`]: U-Boot's fastboot, over a pipe or UDP.
+//! - [`fbk`]: the fastboot-like daemon of an initramfs.
 //!
 //! Each protocol has pure codecs (values to bytes and back) and a session that is generic over a pipe, so that it can
 //! be tried without a board.
@@ -11,6 +13,8 @@
 //! This crate knows nothing of disk images or block maps; it starts no threads and prints nothing.
 
 pub mod chips;
+pub mod fastboot;
+pub mod fbk;
 pub mod pipe;
 pub mod sdp;
 pub mod sdps;
