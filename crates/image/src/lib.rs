@@ -8,8 +8,8 @@
 //! | packing | skipping a hole | on several cores |
 //! | --- | --- | --- |
 //! | raw file or device | free: reads happen only where wanted | no need |
-//! | gzip | deflate blocks of zeros are recognised by their symbols; others are inflated and dropped | no |
-//! | zstd | frames that declare their size are left out; inside a frame, decoded and dropped | frames |
+//! | gzip | zeros are counted without being written; other bytes are inflated and dropped | no |
+//! | zstd | frames are left out where all lengths are declared; inside a frame, decoded and dropped | frames |
 //! | xz | blocks are left out by the index at the end | blocks |
 //! | bzip2 | blocks are decoded and dropped; repeated blocks of zeros only once | blocks |
 //!

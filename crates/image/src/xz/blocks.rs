@@ -67,7 +67,8 @@ impl Work for BlockWork {
             if ended {
                 break;
             }
-            if status == Status::MemNeeded || (end.is_empty() && filled < buffer.len()) {
+            let too_long = at + wide(filled) > block.start + block.len;
+            if too_long || status == Status::MemNeeded || (end.is_empty() && filled < buffer.len()) {
                 return Err(Fault::corrupt(block.packed, "a block that is longer than the index says").into());
             }
         }
