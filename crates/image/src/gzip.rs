@@ -19,6 +19,7 @@
 //! again: with two cores, one of which also hashes and writes, there is little to be won.
 //! What is made here is checked by CRC and length in any case, and tests and a fuzz target hold it against zlib-rs.
 
+mod bits;
 mod crc;
 mod huffman;
 mod inflate;

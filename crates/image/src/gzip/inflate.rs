@@ -4,6 +4,7 @@
 //! only read for their lengths until a literal that is not zero comes. In a disk image that is nearly all of what the
 //! holes are packed to: four symbols a byte, each of 258 zeros, without touching memory.
 
+use super::bits::{Bits, Rest};
 use super::huffman::{
     Distances, LITERAL, Lengths, Literals, MAX_SYMBOLS, SPECIAL, distance_entry, is_end, length_entry, literal_entry,
 };
@@ -494,88 +495,5 @@ fn copy(out: &mut [u8], end: usize, distance: usize, len: usize) {
             out.copy_within(from..from + count, end + done);
             done += count;
         }
-    }
-}
-
-/// Bits of the input, the lowest of a byte first.
-struct Bits<'a> {
-    bytes: &'a [u8],
-    /// The next byte.
-    at: usize,
-    buffer: u64,
-    /// How many bits of the buffer count. Below 0: more have been taken than there were; they read as zeros.
-    count: i32,
-}
-
-/// What a [`Bits`] leaves.
-struct Rest {
-    /// How many bytes it took into its buffer, of how many.
-    used: usize,
-    len: usize,
-    buffer: u64,
-    count: i32,
-}
-
-impl<'a> Bits<'a> {
-    fn rest(&self) -> Rest {
-        Rest { used: self.at, len: self.bytes.len(), buffer: self.buffer, count: self.count }
-    }
-
-    fn new(bytes: &'a [u8], buffer: u64, count: i32) -> Self {
-        Self { bytes, at: 0, buffer, count }
-    }
-
-    /// Makes 56 bits available, fewer only at the end of the bytes.
-    #[inline(always)]
-    fn refill(&mut self) {
-        if let Some(word) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<8>())
-            && self.count >= 0
-        {
-            self.buffer |= u64::from_le_bytes(*word) << self.count;
-            self.at += usize::try_from((63 - self.count) >> 3).unwrap_or(0);
-            self.count |= 56;
-        } else {
-            self.refill_slowly();
-        }
-    }
-
-    #[cold]
-    fn refill_slowly(&mut self) {
-        while (0..56).contains(&self.count)
-            && let Some(&byte) = self.bytes.get(self.at)
-        {
-            self.buffer |= u64::from(byte) << self.count;
-            self.count += 8;
-            self.at += 1;
-        }
-    }
-
-    /// Takes up to 16 bits; zeros where there are none.
-    #[inline(always)]
-    fn take(&mut self, count: i32) -> u64 {
-        let value = self.buffer & ((1 << count) - 1);
-        self.buffer >>= count;
-        self.count -= count;
-        value
-    }
-
-    /// Takes the bits of an entry's code.
-    #[inline(always)]
-    fn use_up(&mut self, entry: u32) {
-        let count = entry & 0x1f;
-        self.buffer >>= count;
-        self.count -= i32::from(count.to_le_bytes()[0]);
-    }
-
-    /// Takes the bits of an entry's code and its extra bits; the value they stand for.
-    #[inline(always)]
-    fn value(&mut self, entry: u32) -> usize {
-        let [code, extra, ..] = entry.to_le_bytes();
-        let (code, extra) = (code & 0x1f, extra & 0x1f);
-        let [a, b, ..] = (self.buffer >> code & ((1 << extra) - 1)).to_le_bytes();
-        self.buffer >>= code + extra;
-        self.count -= i32::from(code + extra);
-        let [.., c, d] = entry.to_le_bytes();
-        usize::from(u16::from_le_bytes([a, b])) + usize::from(u16::from_le_bytes([c, d]))
     }
 }
