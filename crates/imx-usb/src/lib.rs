@@ -6,12 +6,14 @@
 //! - [`sdps`]: loaders streamed to boot ROMs.
 //! - [`fastboot`]: U-Boot's fastboot, over a pipe or UDP.
 //! - [`fbk`]: the fastboot-like daemon of an initramfs.
+//! - [`bootimage`]: where the loader lies in a file, which part of it a board is sent, what it seems to be.
 //!
 //! Each protocol has pure codecs (values to bytes and back) and a session that is generic over a pipe, so that it can
 //! be tried without a board.
 //!
 //! This crate knows nothing of disk images or block maps; it starts no threads and prints nothing.
 
+pub mod bootimage;
 pub mod chips;
 pub mod fastboot;
 pub mod fbk;

@@ -1,0 +1,305 @@
+//! What a boot image seems to be, in words.
+
+use std::fmt;
+
+use super::container::{Container, Signer, sequence};
+use super::ivt::{self, Ivt, Signature};
+use super::marks::{self, Fit};
+use super::read::len64;
+use super::{ImageError, container};
+
+/// Something found in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Finding {
+    /// A partition table.
+    DiskImage,
+    /// The tag after a loader: where that begins and ends.
+    Tagged {
+        /// Its first byte.
+        start: usize,
+        /// The tag.
+        end: usize,
+    },
+    /// A FlexSPI header.
+    FlexSpi(usize),
+    /// Barebox.
+    Barebox,
+    /// An image with a vector table.
+    Ivt {
+        /// The table.
+        ivt: Ivt,
+        /// Is it signed?
+        signature: Signature,
+    },
+    /// A container.
+    Container(Container),
+    /// A FIT.
+    Fit(Fit),
+    /// Something that begins like a container and cannot be one as it is.
+    Broken(ImageError),
+}
+
+/// Chips that share an image format and memory layout, as guessed from load addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// i.MX6.
+    Imx6,
+    /// i.MX6SL, SX, UL, ULL or i.MX7: memory from 0x80000000.
+    Imx6Or7,
+    /// i.MX7.
+    Imx7,
+    /// i.MX8M Quad or Mini.
+    Imx8mQuadOrMini,
+    /// i.MX8M Nano.
+    Imx8mNano,
+    /// i.MX8M Plus.
+    Imx8mPlus,
+    /// i.MX8QM, QXP or DXL.
+    Imx8,
+    /// i.MX8ULP.
+    Imx8Ulp,
+    /// i.MX91, 93, 94 or 95.
+    Imx9,
+    /// i.MX95 and later: containers of version 2.
+    Imx95,
+    /// i.MX RT.
+    Rt,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Imx6 => "i.MX6",
+            Self::Imx6Or7 => "i.MX6SL/SX/UL or i.MX7",
+            Self::Imx7 => "i.MX7",
+            Self::Imx8mQuadOrMini => "i.MX8M Quad or Mini",
+            Self::Imx8mNano => "i.MX8M Nano",
+            Self::Imx8mPlus => "i.MX8M Plus",
+            Self::Imx8 => "i.MX8QM, QXP or DXL",
+            Self::Imx8Ulp => "i.MX8ULP",
+            Self::Imx9 => "i.MX9",
+            Self::Imx95 => "i.MX95 or later",
+            Self::Rt => "i.MX RT",
+        })
+    }
+}
+
+/// All that was found, by offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Length of what was looked at.
+    pub length: usize,
+    /// What was found.
+    pub findings: Vec<Finding>,
+}
+
+/// Looks through `bytes` for everything this module knows.
+pub fn describe(bytes: &[u8]) -> Description {
+    let mut findings = Vec::new();
+    let mut start = 0;
+    if marks::is_disk_image(bytes) {
+        findings.push(Finding::DiskImage);
+        if let Ok(range) = marks::tagged_loader(bytes) {
+            start = range.start;
+            findings.push(Finding::Tagged { start: range.start, end: range.end });
+        }
+    }
+    if marks::is_flexspi(bytes, start) {
+        findings.push(Finding::FlexSpi(start));
+        start = start.saturating_add(marks::FLEXSPI_BYTES);
+    }
+    if marks::is_barebox(bytes) {
+        findings.push(Finding::Barebox);
+    }
+    let mut after = start;
+    for ivt in ivt::tables(bytes) {
+        after = after.max(ivt.end().ok().and_then(|end| usize::try_from(end).ok()).unwrap_or(ivt.at));
+        findings.push(Finding::Ivt { signature: ivt.signature(bytes), ivt });
+    }
+    // Without a tag, loaders lie where ROMs look for them.
+    if let Some(at) = [start, 0x8000, 0x8400].into_iter().find(|at| is_container(bytes, *at, *at == start)) {
+        for container in sequence(bytes, at) {
+            after = after.max(usize::try_from(container.end()).unwrap_or(usize::MAX));
+            findings.push(Finding::Container(container));
+        }
+    } else if let Some(error) = broken_container(bytes, start) {
+        findings.push(Finding::Broken(error));
+    }
+    findings.extend(marks::find_fit(bytes, after).map(Finding::Fit));
+    Description { length: bytes.len(), findings }
+}
+
+/// Does a container begin there? A header alone is only a few bits: unless it stands where one is expected, its images
+/// must be where it says too.
+fn is_container(bytes: &[u8], at: usize, expected: bool) -> bool {
+    Container::read(bytes, at).is_ok_and(|container| {
+        container.tag == container::TAG
+            && container.version <= 2
+            && !container.entries.is_empty()
+            && container.signature_block <= container.length
+            && (expected || container.entries.iter().all(|entry| container.end_of(entry) <= len64(bytes)))
+    })
+}
+
+/// What is wrong with something that begins as containers do.
+fn broken_container(bytes: &[u8], at: usize) -> Option<ImageError> {
+    let [version, _, _, tag] = *bytes.get(at..)?.first_chunk::<4>()?;
+    if tag != container::TAG || !matches!(version, 0 | 2) { None } else { Container::read(bytes, at).err() }
+}
+
+impl Description {
+    /// The chip, by where the loader would be loaded. A guess: boards may differ. Addresses are those of U-Boot's
+    /// board configurations and of `mkimage`'s examples.
+    pub fn family(&self) -> Option<Family> {
+        self.findings.iter().find_map(|finding| match finding {
+            Finding::Ivt { ivt, .. } if !ivt.is_hdmi_firmware() => ivt_family(ivt),
+            Finding::Container(container) => container_family(container),
+            _ => None,
+        })
+    }
+
+    /// Length of the loader in bytes: of the last image with a table that says so, or of the containers together.
+    pub fn loader_bytes(&self) -> Option<u64> {
+        let of_ivt = |finding: &Finding| match finding {
+            Finding::Ivt { ivt, .. } if !ivt.is_hdmi_firmware() => ivt.length().ok().map(u64::from),
+            _ => None,
+        };
+        let containers = || {
+            let all = self.findings.iter().filter_map(|finding| match finding {
+                Finding::Container(container) => Some(container),
+                _ => None,
+            });
+            let start = all.clone().map(|container| container.at).min()?;
+            let end = all.map(Container::end).max()?;
+            end.checked_sub(u64::try_from(start).ok()?)
+        };
+        self.findings.iter().find_map(of_ivt).or_else(containers)
+    }
+
+    /// Does every image that could be signed by the maker of the device have a signature? `None` if there is none.
+    pub fn is_signed(&self) -> Option<bool> {
+        let each = self.findings.iter().filter_map(|finding| match finding {
+            Finding::Ivt { ivt, signature } if !ivt.is_hdmi_firmware() => Some(*signature == Signature::Present),
+            Finding::Container(container) if container.signer() != Signer::Nxp => {
+                Some(container.signer() == Signer::Oem)
+            }
+            _ => None,
+        });
+        each.reduce(|all, signed| all && signed)
+    }
+}
+
+fn ivt_family(ivt: &Ivt) -> Option<Family> {
+    // On i.MX8M the loader follows its table at once; on i.MX6 and 7 there is room for a DCD between them.
+    let is_8m = ivt.entry.wrapping_sub(ivt.address) == 0x40;
+    Some(match ivt.address {
+        0x007e_0000..0x0080_0000 => Family::Imx8mQuadOrMini,
+        0x0091_0000..0x0092_0000 if is_8m && ivt.entry < 0x0092_0000 => Family::Imx8mNano,
+        0x0091_0000..0x0094_0000 if is_8m => Family::Imx8mPlus,
+        0x0090_0000..0x0091_0000 => Family::Imx6,
+        0x0091_0000..0x0094_0000 => Family::Imx7,
+        0x1000_0000..0x2000_0000 | 0x2700_0000..0x3000_0000 => Family::Imx6,
+        0x2000_0000..0x2100_0000 | 0x6000_0000..0x8000_0000 => Family::Rt,
+        0x8000_0000.. => Family::Imx6Or7,
+        _ => return None,
+    })
+}
+
+fn container_family(container: &Container) -> Option<Family> {
+    if container.version >= 2 {
+        return Some(Family::Imx95);
+    }
+    container.entries.iter().filter(|entry| entry.length > 0).find_map(|entry| match entry.load {
+        // The system controller's memory, and the loader's.
+        0x1ffe_0000..0x2000_0000 | 0x0010_0000..0x0014_0000 => Some(Family::Imx8),
+        0x2202_0000..0x2205_0000 => Some(Family::Imx8Ulp),
+        0x2048_0000..0x2054_0000 => Some(Family::Imx9),
+        _ => None,
+    })
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.findings.is_empty() {
+            return write!(f, "no boot image is recognised in {} bytes", self.length);
+        }
+        for (n, finding) in self.findings.iter().enumerate() {
+            let end = if n == 0 { "" } else { "\n" };
+            write!(f, "{end}")?;
+            self.line(finding, f)?;
+        }
+        if let Some(family) = self.family() {
+            write!(f, "\nprobably for {family}")?;
+        }
+        if let Some(bytes) = self.loader_bytes() {
+            write!(f, "\nloader of {bytes} bytes")?;
+        }
+        match self.is_signed() {
+            Some(true) => write!(f, "\nsigned"),
+            Some(false) => write!(f, "\nnot signed, or not all of it"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Description {
+    fn line(&self, finding: &Finding, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match finding {
+            Finding::Broken(error) => write!(f, "{error}"),
+            Finding::DiskImage => write!(f, "0x0: partition table of a disk image"),
+            Finding::Tagged { start, end } => {
+                write!(f, "{start:#x}: loader of a disk image, up to its tag at {end:#x}")
+            }
+            Finding::FlexSpi(at) => write!(f, "{at:#x}: FlexSPI header"),
+            Finding::Barebox => write!(f, "0x20: barebox"),
+            Finding::Fit(fit) => {
+                write!(f, "{:#x}: FIT, tree of {} bytes", fit.at, fit.length)?;
+                self.missing(fit.at, fit.length.into(), f)
+            }
+            Finding::Ivt { ivt, signature } => {
+                let what = match (ivt.is_hdmi_firmware(), ivt.is_plugin()) {
+                    (true, _) => "HDMI firmware",
+                    (_, true) => "plugin image",
+                    _ => "image",
+                };
+                write!(f, "{:#x}: {what} with vector table, for {:#010x}", ivt.at, ivt.address)?;
+                write!(f, ", entered at {:#010x}", ivt.entry)?;
+                if ivt.dcd != 0 {
+                    write!(f, ", with DCD")?;
+                }
+                match signature {
+                    Signature::None => write!(f, ", unsigned")?,
+                    Signature::Room => write!(f, ", unsigned (room for a signature)")?,
+                    Signature::Present => write!(f, ", signed")?,
+                }
+                match ivt.length() {
+                    Ok(length) => {
+                        write!(f, ", {length} bytes")?;
+                        self.missing(ivt.at, length.into(), f)
+                    }
+                    Err(error) => write!(f, "; {error}"),
+                }
+            }
+            Finding::Container(container) => {
+                let what = if container.tag == super::container::TAG_V2X { "V2X container" } else { "container" };
+                let signer = match container.signer() {
+                    Signer::Nobody => "unsigned",
+                    Signer::Nxp => "signed by NXP",
+                    Signer::Oem => "signed by the maker of the device",
+                    Signer::Unknown => "signed by nobody known",
+                };
+                write!(f, "{:#x}: {what} of version {}, {signer}", container.at, container.version)?;
+                write!(f, ", {} images", container.entries.len())?;
+                let length = container.end().saturating_sub(u64::try_from(container.at).unwrap_or(u64::MAX));
+                self.missing(container.at, length, f)
+            }
+        }
+    }
+
+    fn missing(&self, at: usize, length: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = u64::try_from(at).unwrap_or(u64::MAX).saturating_add(length);
+        let missing = end.saturating_sub(u64::try_from(self.length).unwrap_or(u64::MAX));
+        if missing > 0 { write!(f, " ({missing} of them beyond the end of the file)") } else { Ok(()) }
+    }
+}
