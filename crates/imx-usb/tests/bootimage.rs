@@ -52,7 +52,7 @@ fn mkimage_for_imx6() {
     assert_eq!(
         describe(IMX6).to_string(),
         "0x0: image with vector table, for 0x277ff400, entered at 0x27800000, with DCD, unsigned, 11264 bytes\n\
-         probably for i.MX6\nloader of 11264 bytes\nnot signed, or not all of it"
+         probably for i.MX6\nloader of 11264 bytes\nnot signed"
     );
 }
 
@@ -108,7 +108,7 @@ fn spsdk_containers() {
     assert_eq!(
         describe(IMX95).to_string(),
         "0x0: container of version 2, unsigned, 1 images\n0x4000: container of version 2, unsigned, 1 images\n\
-         probably for i.MX95 or later\nloader of 51076 bytes\nnot signed, or not all of it"
+         probably for i.MX95 or later\nloader of 51076 bytes\nnot signed"
     );
     let mut longer = IMX95.to_vec();
     longer.resize(0x10000, 7);
@@ -193,10 +193,32 @@ fn flexspi_barebox_and_fit() {
     let ivt = ivt::find(&file, 0).unwrap();
     assert_eq!(barebox_second(&file, &ivt), Ok(Some(0x40..0x1_0000)));
     assert_eq!(barebox_second(IMX6, &ivt::find(IMX6, 0).unwrap()), Ok(None));
+}
 
-    file[0xa000..0xa008].copy_from_slice(b"\xd0\x0d\xfe\xed\x00\x00\x70\x00");
+/// A flattened tree at `at`: header, then nodes.
+fn put_tree(bytes: &mut [u8], at: usize, length: u32, nodes: &[u8]) {
+    let size = u32::try_from(nodes.len()).unwrap();
+    let header = [0xd00d_feed, length, 56, 56 + size, 40, 17, 16, 0, 0, size].map(u32::to_be_bytes).concat();
+    bytes[at..at + 40].copy_from_slice(&header);
+    bytes[at + 56..at + 56 + nodes.len()].copy_from_slice(nodes);
+}
+
+#[test]
+fn a_fit_is_told_from_other_trees() {
+    const FIT: &[u8] = b"\0\0\0\x01\0\0\0\0\0\0\0\x01images\0\0\0\0\0\x02\0\0\0\x02\0\0\0\x09";
+    const DTB: &[u8] = b"\0\0\0\x01\0\0\0\0\0\0\0\x01cpus\0\0\0\0\0\0\0\x02\0\0\0\x02\0\0\0\x09";
+    let mut file = vec![0; 0x4000];
+    // U-Boot's code has the number in it; its device tree is no FIT either.
+    file[0x100..0x104].copy_from_slice(&0xd00d_feedu32.to_be_bytes());
+    put_tree(&mut file, 0x1000, 0x200, DTB);
+    assert_eq!(marks::find_fit(&file, 0), None);
+    put_tree(&mut file, 0x2000, 0x3000, FIT);
+    assert_eq!(marks::find_fit(&file, 0), Some(marks::Fit { at: 0x2000, length: 0x3000 }));
     let text = describe(&file).to_string();
-    assert!(text.contains("0xa000: FIT, tree of 28672 bytes (4096 of them beyond the end of the file)"), "{text}");
+    assert_eq!(text, "0x2000: FIT, tree of 12288 bytes (4096 of them beyond the end of the file)");
+    // Cut in the nodes: what is left looks like one. Cut in the header: nothing does.
+    assert!(marks::find_fit(&file[..0x2040], 0).is_some());
+    assert!(marks::find_fit(&file[..0x2020], 0).is_none());
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub enum Finding {
 /// Chips that share an image format and memory layout, as guessed from load addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Family {
+    /// i.MX53, which this crate knows no ROM of.
+    Imx53,
     /// i.MX6.
     Imx6,
     /// i.MX6SL, SX, UL, ULL or i.MX7: memory from 0x80000000.
@@ -70,6 +72,7 @@ pub enum Family {
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Imx53 => "i.MX53",
             Self::Imx6 => "i.MX6",
             Self::Imx6Or7 => "i.MX6SL/SX/UL or i.MX7",
             Self::Imx7 => "i.MX7",
@@ -177,16 +180,20 @@ impl Description {
         self.findings.iter().find_map(of_ivt).or_else(containers)
     }
 
-    /// Does every image that could be signed by the maker of the device have a signature? `None` if there is none.
+    /// Does every image that the maker of the device could sign have a signature? `None` if there is no such image.
     pub fn is_signed(&self) -> Option<bool> {
-        let each = self.findings.iter().filter_map(|finding| match finding {
+        self.signatures().reduce(|all, signed| all && signed)
+    }
+
+    /// For each image that the maker of the device could sign, whether it has a signature.
+    fn signatures(&self) -> impl Iterator<Item = bool> + '_ {
+        self.findings.iter().filter_map(|finding| match finding {
             Finding::Ivt { ivt, signature } if !ivt.is_hdmi_firmware() => Some(*signature == Signature::Present),
             Finding::Container(container) if container.signer() != Signer::Nxp => {
                 Some(container.signer() == Signer::Oem)
             }
             _ => None,
-        });
-        each.reduce(|all, signed| all && signed)
+        })
     }
 }
 
@@ -200,7 +207,8 @@ fn ivt_family(ivt: &Ivt) -> Option<Family> {
         0x0090_0000..0x0091_0000 => Family::Imx6,
         0x0091_0000..0x0094_0000 => Family::Imx7,
         0x1000_0000..0x2000_0000 | 0x2700_0000..0x3000_0000 => Family::Imx6,
-        0x2000_0000..0x2100_0000 | 0x6000_0000..0x8000_0000 => Family::Rt,
+        0x2000_0000..0x2100_0000 | 0x6000_0000..0x7000_0000 => Family::Rt,
+        0x7000_0000..0x8000_0000 => Family::Imx53,
         0x8000_0000.. => Family::Imx6Or7,
         _ => return None,
     })
@@ -237,7 +245,8 @@ impl fmt::Display for Description {
         }
         match self.is_signed() {
             Some(true) => write!(f, "\nsigned"),
-            Some(false) => write!(f, "\nnot signed, or not all of it"),
+            Some(false) if self.signatures().any(|signed| signed) => write!(f, "\nsigned in part only"),
+            Some(false) => write!(f, "\nnot signed"),
             None => Ok(()),
         }
     }

@@ -12,6 +12,10 @@ const FLEXSPI_MAGIC: [u32; 2] = [0xc0ff_ee01, u32::from_le_bytes(*b"FCFB")];
 const FLEXSPI_AT: [usize; 4] = [0, 0x400, 0x1fc, 0x5fc];
 const FIT_MAGIC: u32 = 0xd00d_feed;
 const FIT_HEADER_BYTES: u32 = 40;
+/// Versions of flattened trees that are in use: both say 16 for the oldest they can be read as.
+const TREE_VERSIONS: std::ops::RangeInclusive<u32> = 16..=17;
+/// A node begins, and is called "images": what a FIT has and a plain device tree has not.
+const IMAGES_NODE: &[u8] = b"\0\0\0\x01images\0\0";
 const BAREBOX_AT: usize = 0x20;
 /// Written after the loader into disk images by NXP's Yocto layers; the loader's length in decimal digits follows.
 pub const LOADER_TAG: &[u8] = b"UUUBURNXXOEUZX7+A-XY5601QQWWZ";
@@ -43,17 +47,36 @@ pub struct Fit {
     pub length: u32,
 }
 
-/// The first FIT in `bytes` at or after `from`, at offsets divisible by 4. One must be as long as its header at least;
-/// whether the file holds all of it is for the caller to see.
+/// The first FIT in `bytes` at or after `from`, at offsets divisible by 4. Its tree must have sound offsets and a node
+/// "images", so that neither a device tree nor the magic number in U-Boot's own code is taken for one; a tree that the
+/// file does not hold whole need not show the node.
 pub fn find_fit(bytes: &[u8], from: usize) -> Option<Fit> {
     let end = bytes.len().min(super::SCAN_BYTES);
-    (from.checked_next_multiple_of(4)?..end).step_by(4).find_map(|at| {
-        if u32_be(bytes, at)? != FIT_MAGIC {
-            return None;
-        }
-        let length = u32_be(bytes, at.checked_add(4)?)?;
-        (length >= FIT_HEADER_BYTES).then_some(Fit { at, length })
-    })
+    (from.checked_next_multiple_of(4)?..end).step_by(4).find_map(|at| fit_at(bytes, at))
+}
+
+fn fit_at(bytes: &[u8], at: usize) -> Option<Fit> {
+    let tree = bytes.get(at..)?;
+    if u32_be(tree, 0)? != FIT_MAGIC {
+        return None;
+    }
+    let [length, structure, strings, reserved] =
+        [u32_be(tree, 4)?, u32_be(tree, 8)?, u32_be(tree, 12)?, u32_be(tree, 16)?];
+    let [version, oldest, nodes] = [u32_be(tree, 20)?, u32_be(tree, 24)?, u32_be(tree, 36)?];
+    let inside = |offset: u32| (FIT_HEADER_BYTES..=length).contains(&offset);
+    let sound = TREE_VERSIONS.contains(&version)
+        && oldest == 16
+        && [structure, strings, reserved].into_iter().all(inside)
+        && structure.checked_add(nodes).is_some_and(inside);
+    if !sound {
+        return None;
+    }
+    let structure = offset(structure.into());
+    let is_fit = match tree.get(structure..structure.checked_add(offset(nodes.into()))?) {
+        Some(nodes) => nodes.windows(IMAGES_NODE.len()).step_by(4).any(|window| window == IMAGES_NODE),
+        None => true,
+    };
+    is_fit.then_some(Fit { at, length })
 }
 
 /// Where the loader of a disk image lies, by the tag after it.

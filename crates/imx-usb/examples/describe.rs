@@ -1,0 +1,17 @@
+//! Says what boot images are: `cargo run -p imx-usb --example describe -- flash.bin`
+
+#![allow(clippy::print_stdout)]
+
+use std::io::Read;
+
+use imx_usb::bootimage::{SCAN_BYTES, describe::describe};
+
+fn main() -> std::io::Result<()> {
+    for path in std::env::args_os().skip(1) {
+        let mut head = Vec::new();
+        let most = u64::try_from(SCAN_BYTES).unwrap_or(u64::MAX);
+        std::fs::File::open(&path)?.take(most).read_to_end(&mut head)?;
+        println!("{}:\n{}\n", path.display(), describe(&head));
+    }
+    Ok(())
+}
