@@ -11,6 +11,43 @@
 //! Each protocol has pure codecs (values to bytes and back) and a session that is generic over a pipe, so that it can
 //! be tried without a board.
 //!
+//! ```
+//! use imx_usb::bootimage::part::{Start, for_stream};
+//! use imx_usb::chips::{ChipTable, Protocol};
+//! use imx_usb::pipe::{ReportPipe, TransferError};
+//! use std::time::Duration;
+//!
+//! /// Counts the reports it is given.
+//! struct Counter(usize);
+//!
+//! impl ReportPipe for Counter {
+//!     fn send_report(&mut self, _: &[u8], _: Duration) -> Result<(), TransferError> {
+//!         self.0 += 1;
+//!         Ok(())
+//!     }
+//!     fn receive_report(&mut self, _: &mut [u8], _: Duration) -> Result<usize, TransferError> {
+//!         Ok(0)
+//!     }
+//! }
+//!
+//! // What a device on the bus is, by its descriptor: an i.MX8M Plus in its ROM.
+//! let table = ChipTable::builtin();
+//! let found = table.identify(0x1fc9, 0x0146, 0x0001).ok_or("not an i.MX")?;
+//! let chip = found.chip.ok_or("no ROM")?;
+//! assert_eq!((found.id.protocol, &*chip.title), (Protocol::Sdps, "i.MX8M Plus"));
+//!
+//! // What of a file it is sent, and in how many reports.
+//! let file = vec![0; 0x6_0000];
+//! let range = for_stream(&file, Start::default(), chip.stream)?;
+//! let mut pipe = Counter(0);
+//! imx_usb::sdps::stream(&mut pipe, chip, &file[range], Duration::from_secs(10), &mut |_sent| {})?;
+//! assert_eq!(pipe.0, 386);
+//!
+//! // It then comes back as fastboot.
+//! assert_eq!(*chip.next, [Protocol::Fastboot]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! This crate knows nothing of disk images or block maps; it starts no threads and prints nothing.
 
 pub mod bootimage;

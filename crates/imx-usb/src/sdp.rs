@@ -8,6 +8,10 @@
 //! | 3 | in | [`HabState`], u32 little-endian |
 //! | 4 | in | status or register value, u32 little-endian |
 //!
+//! A ROM is given an image by [`Session::boot`]. An SPL is given U-Boot proper by [`Session::write_file`] to address 0
+//! (which it takes for "where you like") and [`Session::jump`] to 0; what of a file that is, is a matter of the boot
+//! image: all behind the SPL for SDPV, from a fixed offset on for SDPU.
+//!
 //! Sources: "Serial Downloader" in the i.MX6 and i.MX7 reference manuals; traces of `uuu` 1.5.243.
 
 mod command;

@@ -70,6 +70,14 @@ fn mkimage_for_imx8m() {
         assert_eq!(description.loader_bytes(), Some(11264));
         assert_eq!(description.is_signed(), Some(false));
     }
+    // What may lack: padding, and room for a signature.
+    let lacks = |image: &[u8]| {
+        let missing = describe(image).missing_bytes();
+        assert_eq!(missing > 0, ivt::find(image, 0).unwrap().load(image).is_err());
+        missing
+    };
+    assert_eq!((lacks(&IMX6[..0x1c01]), lacks(&IMX6[..0x1c00])), (0, 1));
+    assert_eq!((lacks(&IMX8MM[..0xc00]), lacks(&IMX8MM[..0xbf0])), (0, 16));
     let mut signed = IMX8MM.to_vec();
     signed[0xc00] = 0xd4;
     assert_eq!(describe(&signed).is_signed(), Some(true));
@@ -138,6 +146,8 @@ fn the_span_of_two_containers() {
         "the loader's last image at 0xd400 should have 0x10123 bytes, but the file ends at 0x1d000"
     );
     assert!(describe(cut).to_string().contains("1315 of them beyond the end of the file"), "{}", describe(cut));
+
+    assert_eq!((describe(cut).missing_bytes(), describe(&file).missing_bytes()), (0x523, 0));
 
     // A copy of the FlexSPI header at the end belongs to what comes later, but not to the SPL's container.
     put_container(&mut file, 0x400, 0, 0x87, 0, &[(0x3000, 0x8000, 3), (0xd000, 0x200, 8)]);

@@ -149,6 +149,7 @@ pub fn config(bytes: &[u8]) {
         Err(error) => {
             assert_eq!(table, builtin);
             assert!(error.line >= 1 && error.column >= 1);
+            assert!(error.to_string().len() < 1000, "{error}");
         }
     }
     if let Ok((id, _)) = read_cfg(text, 1, 1) {

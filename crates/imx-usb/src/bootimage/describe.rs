@@ -185,6 +185,20 @@ impl Description {
         self.signatures().reduce(|all, signed| all && signed)
     }
 
+    /// By how many bytes the images found end beyond what was looked at; 0 if nothing lacks. Padding and room
+    /// for a signature do not lack ([`Ivt::least_end`]). More than 0 means a file that was cut, unless only its
+    /// head was handed over.
+    pub fn missing_bytes(&self) -> u64 {
+        let length = u64::try_from(self.length).unwrap_or(u64::MAX);
+        let ends = self.findings.iter().map(|finding| match finding {
+            Finding::Ivt { ivt, .. } => ivt.least_end().unwrap_or(0),
+            Finding::Container(container) => container.end(),
+            Finding::Fit(fit) => u64::try_from(fit.at).unwrap_or(u64::MAX).saturating_add(fit.length.into()),
+            _ => 0,
+        });
+        ends.max().unwrap_or(0).saturating_sub(length)
+    }
+
     /// For each image that the maker of the device could sign, whether it has a signature.
     fn signatures(&self) -> impl Iterator<Item = bool> + '_ {
         self.findings.iter().filter_map(|finding| match finding {

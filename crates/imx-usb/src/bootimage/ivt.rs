@@ -26,9 +26,8 @@ const DCD_TAG: u8 = 0xd2;
 const CSF_TAG: u8 = 0xd4;
 /// More tables than any image has; a file full of them is not worth listing further.
 const MOST: usize = 64;
-/// What may lack at the end of an image: `mkimage` rounds its length up to 4 KiB, and counts a signature of 8 KiB that
-/// an unsigned image does not have.
-const PADDING: u64 = 0x3000;
+/// Tools round the length of an image up to this, and not all of them write the padding.
+const ROUNDED: u64 = 0x1000;
 
 /// Boot data of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +135,17 @@ impl Ivt {
         Ok(u64::try_from(self.at).unwrap_or(u64::MAX).saturating_add(self.length()?.into()))
     }
 
+    /// Where in the file the image ends at the earliest: at its signature, since an unsigned image with room for one
+    /// often ends there, or else before the padding that rounds its length up to 4 KiB.
+    pub fn least_end(&self) -> Result<u64, ImageError> {
+        let end = self.end()?;
+        let csf = if self.csf == 0 { None } else { self.offset_of(self.csf).and_then(|at| u64::try_from(at).ok()) };
+        Ok(match csf {
+            Some(csf) if csf < end => csf,
+            _ => end.saturating_sub(ROUNDED - 1),
+        })
+    }
+
     /// The image's DCD.
     pub fn dcd_bytes<'b>(&self, bytes: &'b [u8]) -> Result<Option<&'b [u8]>, ImageError> {
         if self.dcd == 0 {
@@ -180,11 +190,10 @@ impl Ivt {
 
     /// What a boot ROM is sent to start the image.
     ///
-    /// An image whose file ends up to 12 KiB early is taken as it is, since `mkimage` counts padding and room for a
-    /// signature that it does not write.
+    /// Of an image that the file does not hold whole, what there is, if that is as much as [`Ivt::least_end`] asks for.
     pub fn load<'b>(&self, bytes: &'b [u8]) -> Result<Load<'b>, ImageError> {
         let (end, have) = (self.end()?, len64(bytes));
-        if end > have.saturating_add(PADDING) {
+        if self.least_end()? > have {
             let at = u64::try_from(self.at).unwrap_or(u64::MAX);
             return Err(ImageError::Truncated { what: "the image", at, length: end.saturating_sub(at), end: have });
         }

@@ -97,7 +97,7 @@ pub struct Ignored {
     pub line: usize,
     /// Which column, from 1.
     pub column: usize,
-    /// The word.
+    /// The word, or its beginning.
     pub word: String,
 }
 
@@ -106,6 +106,11 @@ pub struct Ignored {
 struct Word<'l> {
     column: usize,
     text: &'l str,
+}
+
+/// A word for a message: nobody wants to read a mebibyte of it.
+fn quote(word: &str) -> String {
+    word.chars().take(64).collect()
 }
 
 /// The words of one line, in order.
@@ -147,7 +152,7 @@ impl<'l> Words<'l> {
     fn value(&mut self, option: Word<'l>) -> Result<Word<'l>, ConfigError> {
         match self.words.next() {
             Some(word) => Ok(word),
-            None => Err(self.error(self.end, Problem::NoValue(option.text.to_owned()))),
+            None => Err(self.error(self.end, Problem::NoValue(quote(option.text)))),
         }
     }
 
@@ -156,7 +161,7 @@ impl<'l> Words<'l> {
         match number(word.text) {
             Some(n) if n <= most => Ok(n),
             _ => {
-                let problem = Problem::Number { option: option.text.to_owned(), most, found: word.text.to_owned() };
+                let problem = Problem::Number { option: quote(option.text), most, found: quote(word.text) };
                 Err(self.error(word.column, problem))
             }
         }
@@ -181,7 +186,7 @@ impl<'l> Words<'l> {
         match choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(word.text)) {
             Some((_, choice)) => Ok(*choice),
             None => {
-                let problem = Problem::Choice { option: option.text.to_owned(), wanted, found: word.text.to_owned() };
+                let problem = Problem::Choice { option: quote(option.text), wanted, found: quote(word.text) };
                 Err(self.error(word.column, problem))
             }
         }
@@ -218,7 +223,7 @@ pub fn read_config(table: &mut ChipTable, text: &str) -> Result<Vec<Ignored>, Co
             let chip = chip(&mut words, &new)?;
             new.add_chip(chip);
         } else {
-            return Err(words.error(keyword.column, Problem::Keyword(keyword.text.to_owned())));
+            return Err(words.error(keyword.column, Problem::Keyword(quote(keyword.text))));
         }
     }
     *table = new;
@@ -246,7 +251,7 @@ fn cfg(words: &mut Words<'_>, ignored: &mut Vec<Ignored>) -> Result<UsbId, Confi
     let Some(word) = words.words.next() else { return Err(words.missing("the protocol")) };
     let protocol = word.text.strip_suffix(':').and_then(Protocol::from_name);
     let Some(protocol) = protocol else {
-        return Err(words.error(word.column, Problem::Protocol(word.text.to_owned())));
+        return Err(words.error(word.column, Problem::Protocol(quote(word.text))));
     };
     let (mut vendor, mut product) = (None, None);
     let (mut chip, mut compatible) = (None, None);
@@ -264,7 +269,7 @@ fn cfg(words: &mut Words<'_>, ignored: &mut Vec<Ignored>) -> Result<UsbId, Confi
             "-bcdmin" => min = words.number16(option)?,
             "-bcdmax" => max = words.number16(option)?,
             _ => {
-                ignored.push(Ignored { line: words.line, column: option.column, word: option.text.to_owned() });
+                ignored.push(Ignored { line: words.line, column: option.column, word: quote(option.text) });
             }
         }
     }
@@ -284,7 +289,7 @@ fn chip(words: &mut Words<'_>, table: &ChipTable) -> Result<Chip, ConfigError> {
     let base = options.windows(2).find(|pair| pair[0].text.eq_ignore_ascii_case("-compatible"));
     let Some([_, base]) = base else { return Err(words.missing("-compatible")) };
     let Some(known) = table.chip(base.text) else {
-        return Err(words.error(base.column, Problem::NoChip(base.text.to_owned())));
+        return Err(words.error(base.column, Problem::NoChip(quote(base.text))));
     };
     let mut chip = Chip { name: Cow::Owned(name.text.to_owned()), ..known.clone() };
     let (mut load, mut buffer, mut buffer_bytes) = (None, None, None);
@@ -329,14 +334,14 @@ fn chip(words: &mut Words<'_>, table: &ChipTable) -> Result<Chip, ConfigError> {
                 let word = words.value(option)?;
                 let next: Option<Vec<_>> = word.text.split(',').map(Protocol::from_name).collect();
                 let Some(next) = next else {
-                    return Err(words.error(word.column, Problem::Protocol(word.text.to_owned())));
+                    return Err(words.error(word.column, Problem::Protocol(quote(word.text))));
                 };
                 chip.next = Cow::Owned(next);
             }
             "-loadaddr" => load = Some((option.column, words.number(option, u64::MAX)?)),
             "-buffer" => buffer = Some((option.column, words.number(option, u64::MAX)?)),
             "-buffersize" => buffer_bytes = Some((option.column, words.number(option, u64::MAX)?)),
-            _ => return Err(words.error(option.column, Problem::Unknown(option.text.to_owned()))),
+            _ => return Err(words.error(option.column, Problem::Unknown(quote(option.text)))),
         }
     }
     match (load, buffer, buffer_bytes) {

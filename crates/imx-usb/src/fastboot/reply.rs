@@ -32,7 +32,7 @@ pub enum ReplyError {
         /// The first of them.
         head: String,
     },
-    /// DATA without eight hexadecimal digits behind it.
+    /// DATA without eight hexadecimal digits behind it, but this (its first characters).
     #[error("the board sent DATA with a size of {0:?}, which is not eight hexadecimal digits")]
     Size(String),
 }
@@ -54,7 +54,7 @@ impl Reply {
             b"DATA" => {
                 let digits = text();
                 let size = (digits.len() == 8).then(|| hex32(&digits)).flatten();
-                size.map(Self::Data).ok_or(ReplyError::Size(digits))
+                size.map(Self::Data).ok_or_else(|| ReplyError::Size(digits.chars().take(16).collect()))
             }
             _ => Err(no_tag(bytes)),
         }
@@ -107,6 +107,8 @@ mod tests {
 
     #[test]
     fn what_is_no_answer() {
+        let long = Reply::decode(format!("DATA{}", "1".repeat(1000)).as_bytes());
+        assert_eq!(long, Err(ReplyError::Size("1".repeat(16))));
         assert_eq!(
             Reply::decode(b"okay\nxyzxyzxyzxyz").unwrap_err().to_string(),
             r#"the board sent 17 bytes that are no answer: "okay\\nxyzxyzxyzxy""#
