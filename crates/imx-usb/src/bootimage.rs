@@ -2,7 +2,7 @@
 //!
 //! - [`ivt`]: images with an image vector table (HAB), for i.MX6, 7, 8M and RT.
 //! - [`container`]: AHAB containers, versions 1 and 2, for i.MX8/8X, 8ULP and 9.
-//! - [`marks`]: FlexSPI headers, barebox, FIT, and the tag that ends the loader inside a disk image.
+//! - [`marks`]: FlexSPI headers, barebox, FIT, U-Boot's older images, and the tag that ends the loader inside a disk image.
 //! - [`part`]: which bytes go to which protocol.
 //! - [`describe`]: all of it in words.
 //!

@@ -14,6 +14,7 @@ const IMX8MM: &[u8] = include_bytes!("data/imx8mm.bin");
 const IMX8MP: &[u8] = include_bytes!("data/imx8mp.bin");
 const IMX8QXP: &[u8] = include_bytes!("data/imx8qxp.bin");
 const IMX93: &[u8] = include_bytes!("data/imx93.bin");
+const IMX93_SIGNED: &[u8] = include_bytes!("data/imx93-signed.bin");
 const IMX95: &[u8] = include_bytes!("data/imx95.bin");
 
 fn put(bytes: &mut [u8], at: usize, words: &[u32]) {
@@ -124,6 +125,36 @@ fn spsdk_containers() {
     let range = for_stream(&longer, Start::default(), StreamExtent::LoaderContainer).unwrap();
     assert_eq!(range, 0..0xc800);
     assert_eq!(after_spl(&longer, Start::default()), Ok(0xc800..0x10000));
+}
+
+#[test]
+fn a_container_signed_by_spsdk() {
+    let container = Container::read(IMX93_SIGNED, 0).unwrap();
+    assert_eq!(container.signer(), Signer::Oem);
+    assert!(container.length > container.signature_block);
+    assert_eq!(describe(IMX93_SIGNED).is_signed(), Some(true));
+    // With an unsigned one behind it, it is not enough.
+    let mut both = IMX93_SIGNED.to_vec();
+    put_container(&mut both, 0x400, 0, 0x87, 0, &[(0x1000, 0x10, 3)]);
+    assert_eq!(describe(&both).is_signed(), Some(false));
+    assert!(describe(&both).to_string().ends_with("signed in part only"));
+}
+
+#[test]
+fn an_old_image_of_u_boot() {
+    let mut file = IMX6.to_vec();
+    let at = file.len();
+    // As Debian's u-boot.img for i.MX6 boards begins.
+    file.extend(b"\x27\x05\x19\x56\xf8\xda\x33\x60\x6a\x38\xf4\x6f\x00\x00\x00\x20\x17\x80\x00\x00\x17\x80\x00\x00");
+    file.extend(b"\xda\x41\x16\xf2\x11\x02\x05\x00");
+    file.extend(b"U-Boot 2023.01 for some board\0\0\0");
+    file.extend([7; 0x20]);
+    let found = marks::find_legacy(&file, 0).unwrap();
+    assert_eq!((found.at, found.length, found.name.as_str()), (at, 0x20, "U-Boot 2023.01 for some board"));
+    assert!(describe(&file).to_string().contains("0x2c00: U-Boot image \"U-Boot 2023.01 for some board\", 32 bytes"));
+    assert_eq!(describe(&file[..file.len() - 1]).missing_bytes(), 1);
+    file[at + 40] = 0;
+    assert_eq!(marks::find_legacy(&file, 0), None);
 }
 
 /// The layout of which `uuu` 1.5.243 was seen to send 0x1d800 bytes to an i.MX8QXP, and the rest of 0x60000 to its SPL.

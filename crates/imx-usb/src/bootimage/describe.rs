@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::container::{Container, Signer, sequence};
 use super::ivt::{self, Ivt, Signature};
-use super::marks::{self, Fit};
+use super::marks::{self, Fit, Legacy};
 use super::read::len64;
 use super::{ImageError, container};
 
@@ -36,6 +36,8 @@ pub enum Finding {
     Container(Container),
     /// A FIT.
     Fit(Fit),
+    /// An image in U-Boot's old format.
+    Legacy(Legacy),
     /// Something that begins like a container and cannot be one as it is.
     Broken(ImageError),
 }
@@ -130,6 +132,7 @@ pub fn describe(bytes: &[u8]) -> Description {
         findings.push(Finding::Broken(error));
     }
     findings.extend(marks::find_fit(bytes, after).map(Finding::Fit));
+    findings.extend(marks::find_legacy(bytes, after).map(Finding::Legacy));
     Description { length: bytes.len(), findings }
 }
 
@@ -194,6 +197,9 @@ impl Description {
             Finding::Ivt { ivt, .. } => ivt.least_end().unwrap_or(0),
             Finding::Container(container) => container.end(),
             Finding::Fit(fit) => u64::try_from(fit.at).unwrap_or(u64::MAX).saturating_add(fit.length.into()),
+            Finding::Legacy(Legacy { at, length, .. }) => {
+                u64::try_from(*at).unwrap_or(u64::MAX).saturating_add(u64::from(*length) + 64)
+            }
             _ => 0,
         });
         ends.max().unwrap_or(0).saturating_sub(length)
@@ -279,6 +285,10 @@ impl Description {
             Finding::Fit(fit) => {
                 write!(f, "{:#x}: FIT, tree of {} bytes", fit.at, fit.length)?;
                 self.missing(fit.at, fit.length.into(), f)
+            }
+            Finding::Legacy(Legacy { at, length, name }) => {
+                write!(f, "{at:#x}: U-Boot image {name:?}, {length} bytes")?;
+                self.missing(*at, u64::from(*length) + 64, f)
             }
             Finding::Ivt { ivt, signature } => {
                 let what = match (ivt.is_hdmi_firmware(), ivt.is_plugin()) {

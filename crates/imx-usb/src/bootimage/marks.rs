@@ -1,4 +1,4 @@
-//! Things that are known by a few bytes at a place: FlexSPI headers, barebox, FIT, disk images and the loader's tag.
+//! Things that are known by a few bytes at a place: FlexSPI headers, barebox, FIT, U-Boot's older images, disk images and the loader's tag.
 
 use std::ops::Range;
 
@@ -16,6 +16,8 @@ const FIT_HEADER_BYTES: u32 = 40;
 const TREE_VERSIONS: std::ops::RangeInclusive<u32> = 16..=17;
 /// A node begins, and is called "images": what a FIT has and a plain device tree has not.
 const IMAGES_NODE: &[u8] = b"\0\0\0\x01images\0\0";
+const LEGACY_MAGIC: u32 = 0x2705_1956;
+const LEGACY_BYTES: usize = 64;
 const BAREBOX_AT: usize = 0x20;
 /// Written after the loader into disk images by NXP's Yocto layers; the loader's length in decimal digits follows.
 pub const LOADER_TAG: &[u8] = b"UUUBURNXXOEUZX7+A-XY5601QQWWZ";
@@ -77,6 +79,36 @@ fn fit_at(bytes: &[u8], at: usize) -> Option<Fit> {
         None => true,
     };
     is_fit.then_some(Fit { at, length })
+}
+
+/// U-Boot's image format from before FIT: often U-Boot proper, `u-boot.img`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Legacy {
+    /// Where in the file its header of 64 bytes begins.
+    pub at: usize,
+    /// Length of what follows the header.
+    pub length: u32,
+    /// Its name.
+    pub name: String,
+}
+
+/// The first image in U-Boot's old format in `bytes` at or after `from`, at offsets divisible by 4. Its name must be
+/// text; its checksums are not looked at.
+pub fn find_legacy(bytes: &[u8], from: usize) -> Option<Legacy> {
+    let end = bytes.len().min(super::SCAN_BYTES);
+    (from.checked_next_multiple_of(4)?..end).step_by(4).find_map(|at| {
+        if u32_be(bytes, at)? != LEGACY_MAGIC {
+            return None;
+        }
+        let header = bytes.get(at..)?.get(..LEGACY_BYTES)?;
+        let length = u32_be(header, 12)?;
+        // The name is the last of the header, filled up with NULs.
+        let name = header.get(32..)?;
+        let text = name.split(|b| *b == 0).next()?;
+        let is_text = text.iter().all(|b| (0x20..0x7f).contains(b)) && name[text.len()..].iter().all(|b| *b == 0);
+        let name = String::from_utf8_lossy(text).into_owned();
+        (is_text && length > 0).then_some(Legacy { at, length, name })
+    })
 }
 
 /// Where the loader of a disk image lies, by the tag after it.
