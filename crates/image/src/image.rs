@@ -14,11 +14,11 @@ use crate::error::{Context, Fault, ImageError};
 use crate::gzip::Gzip;
 use crate::input::{Input, PackedFile, Stream};
 use crate::merge::Merge;
-use crate::num::narrow;
+use crate::num::{narrow, wide};
 use crate::options::{Format, Options, Wanted};
 use crate::raw::{RawFile, RawStream};
 use crate::reader::ImageReader;
-use crate::sniff::{Kind, SNIFF_LEN, sniff};
+use crate::sniff::{Kind, SNIFF_LEN, cut_magic, sniff};
 use crate::streaming::{Decode, Streaming};
 use crate::xz::{self, Xz};
 use crate::zstd::{self, Zstd};
@@ -173,7 +173,7 @@ impl Image {
         let fault = |fault| self.context.error(fault, 0);
         let (head, input) = match self.context.format {
             Format::Raw => head_of(&self.context, input, RawStream, len),
-            Format::Gzip => head_of(&self.context, input, Gzip::new(), len),
+            Format::Gzip => head_of(&self.context, input, Gzip::default(), len),
             Format::Zstd => head_of(&self.context, input, Zstd::new(options).map_err(fault)?, len),
             Format::Xz => head_of(&self.context, input, Xz::new(options), len),
             Format::Bzip2 => head_of(&self.context, input, Bzip2::default(), len),
@@ -215,7 +215,7 @@ impl Image {
         };
         Ok(match context.format {
             Format::Raw => Box::new(Streaming::new(context, input, RawStream)),
-            Format::Gzip => Box::new(Streaming::new(context, input, Gzip::new())),
+            Format::Gzip => Box::new(Streaming::new(context, input, Gzip::default())),
             Format::Zstd => {
                 let decoder = Zstd::new(&options).map_err(fault)?;
                 Box::new(Streaming::new(context, input, decoder))
@@ -229,16 +229,18 @@ impl Image {
     }
 }
 
-/// The format of a file that begins with these bytes, if it is one we read.
+/// The format of a file that begins with these bytes, [`SNIFF_LEN`] or all there are, if it is one we read.
 fn format(first: &[u8], name: &Arc<str>) -> Result<Format, ImageError> {
-    Ok(match sniff(first) {
-        Kind::Empty | Kind::Unknown => Format::Raw,
-        Kind::Gzip => Format::Gzip,
-        Kind::Zstd => Format::Zstd,
-        Kind::Xz => Format::Xz,
-        Kind::Bzip2 => Format::Bzip2,
-        kind => return Err(ImageError::Unsupported { name: Arc::clone(name), kind }),
-    })
+    let kind = sniff(first);
+    let name = || Arc::clone(name);
+    let Some(format) = kind.format() else { return Err(ImageError::Unsupported { name: name(), kind }) };
+    // Nobody writes an image of one to five bytes, but a download may stop there.
+    match cut_magic(first) {
+        Some(format) if kind == Kind::Unknown => {
+            Err(Context { name: name(), format }.error(Fault::Truncated(wide(first.len())), 0))
+        }
+        _ => Ok(format),
+    }
 }
 
 /// The first bytes that a decoder makes, and the input back.

@@ -1,9 +1,16 @@
 //! Telling by its first bytes what a file is.
 //!
 //! Magic numbers are those of the formats' specifications; the list is of what people hand to an image writer, by
-//! intent or by mistake. A partition table is not looked for: anything unknown is a raw image.
+//! intent or by mistake. Anything unknown is a raw image: a boot sector is looked for only to stop weak evidence of
+//! something else from outweighing it.
+//!
+//! Left out: bare zlib streams, whose two bytes and a checksum modulo 31 would take too many raw images for packed ones,
+//! and which nobody ships images in; and disk images whose bytes are raw with a trailer behind them (fixed VHD), which
+//! no first byte tells.
 
 use std::fmt;
+
+use crate::options::Format;
 
 /// How many first bytes [`sniff`] makes use of. Fewer will do where the file is shorter.
 pub const SNIFF_LEN: usize = 4096;
@@ -34,6 +41,12 @@ pub enum Kind {
     Lzop,
     /// lzip.
     Lzip,
+    /// lrzip.
+    Lrzip,
+    /// LZMA in its old container, `.lzma`.
+    Lzma,
+    /// What `compress` makes, `.Z`.
+    Compress,
     /// A zip archive.
     Zip,
     /// A 7-Zip archive.
@@ -48,13 +61,29 @@ pub enum Kind {
     Vmdk,
     /// A Hyper-V disk image.
     Vhdx,
+    /// A Virtual PC disk image that is not of fixed size.
+    Vhd,
+    /// A VirtualBox disk image.
+    Vdi,
 }
 
 impl Kind {
     /// Whether [`Image`](crate::Image) reads it.
     #[must_use]
     pub fn is_readable(self) -> bool {
-        matches!(self, Self::Empty | Self::Unknown | Self::Gzip | Self::Zstd | Self::Xz | Self::Bzip2)
+        self.format().is_some()
+    }
+
+    /// How an image of this kind is packed, if it is read.
+    pub(crate) fn format(self) -> Option<Format> {
+        match self {
+            Self::Empty | Self::Unknown => Some(Format::Raw),
+            Self::Gzip => Some(Format::Gzip),
+            Self::Zstd => Some(Format::Zstd),
+            Self::Xz => Some(Format::Xz),
+            Self::Bzip2 => Some(Format::Bzip2),
+            _ => None,
+        }
     }
 }
 
@@ -72,6 +101,9 @@ impl fmt::Display for Kind {
             Self::Lz4 => "LZ4 data",
             Self::Lzop => "lzop data",
             Self::Lzip => "lzip data",
+            Self::Lrzip => "lrzip data",
+            Self::Lzma => "LZMA data (.lzma)",
+            Self::Compress => "compress data (.Z)",
             Self::Zip => "a zip archive",
             Self::SevenZip => "a 7-Zip archive",
             Self::Rar => "a RAR archive",
@@ -79,6 +111,8 @@ impl fmt::Display for Kind {
             Self::Qcow2 => "a qcow2 disk image",
             Self::Vmdk => "a VMware disk image",
             Self::Vhdx => "a Hyper-V disk image",
+            Self::Vhd => "a Virtual PC disk image (VHD)",
+            Self::Vdi => "a VirtualBox disk image",
         })
     }
 }
@@ -95,13 +129,16 @@ const MAGICS: &[(&[u8], Kind)] = &[
     (b"\x02\x21\x4c\x18", Kind::Lz4),
     (b"\x89LZO\0\r\n\x1a\n", Kind::Lzop),
     (b"LZIP", Kind::Lzip),
+    (b"LRZI", Kind::Lrzip),
     (b"PK\x03\x04", Kind::Zip),
     (b"PK\x05\x06", Kind::Zip),
     (b"7z\xbc\xaf\x27\x1c", Kind::SevenZip),
     (b"Rar!\x1a\x07", Kind::Rar),
     (b"QFI\xfb", Kind::Qcow2),
     (b"KDMV", Kind::Vmdk),
+    (b"# Disk DescriptorFile", Kind::Vmdk),
     (b"vhdxfile", Kind::Vhdx),
+    (b"conectix", Kind::Vhd),
 ];
 
 /// Where POSIX tar keeps its magic, and what that is.
@@ -123,7 +160,57 @@ pub fn sniff(first: &[u8]) -> Kind {
     if first.get(TAR.0..).is_some_and(|rest| rest.starts_with(TAR.1)) {
         return Kind::Tar;
     }
-    if is_bmap(first) { Kind::BmapXml } else { Kind::Unknown }
+    if is_bmap(first) {
+        return Kind::BmapXml;
+    }
+    if is_vdi(first) {
+        return Kind::Vdi;
+    }
+    // A few bytes that could be anything: whatever has the mark of a boot sector is a disk.
+    let boot_sector = first.get(510..512) == Some(&[0x55, 0xaa]);
+    match first {
+        _ if boot_sector => Kind::Unknown,
+        _ if is_lzma(first) => Kind::Lzma,
+        _ if is_compress(first) => Kind::Compress,
+        _ => Kind::Unknown,
+    }
+}
+
+/// The packing of a whole file that stops inside the magic number of one that is read here.
+pub(crate) fn cut_magic(whole: &[u8]) -> Option<Format> {
+    let formats = MAGICS.iter().filter_map(|(magic, kind)| kind.format().map(|format| (*magic, format)));
+    let skippable = (0x50..=0x5f).map(|first| [first, 0x2a, 0x4d, 0x18]);
+    let cut = |magic: &[u8]| !whole.is_empty() && whole.len() < magic.len() && magic.starts_with(whole);
+    formats
+        .filter(|(magic, _)| cut(magic))
+        .map(|(_, format)| format)
+        .chain(skippable.filter(|magic| cut(magic)).map(|_| Format::Zstd))
+        .next()
+}
+
+/// Whether this is VirtualBox's header: a line of text in angle brackets, which each maker words in its own way, and at
+/// byte 64 the signature 0xBEDA107F (VDI.h of VirtualBox, block/vdi.c of QEMU).
+fn is_vdi(first: &[u8]) -> bool {
+    first.starts_with(b"<<<") && first.get(64..68) == Some(&[0x7f, 0x10, 0xda, 0xbe])
+}
+
+/// Whether this is the header of an `.lzma` file, which has no magic number (lzma-file-format.txt of XZ Utils): the
+/// properties byte, a dictionary size (4 bytes), the unpacked size (8) and a first packed byte that is always 0. Taken
+/// are the properties every packer uses unless told otherwise, and sizes that liblzma takes as well: a dictionary of
+/// 2^n or 2^n + 2^(n-1) bytes, and an unpacked size that is unknown or less than 256 GiB.
+fn is_lzma(first: &[u8]) -> bool {
+    let &[0x5d, d0, d1, d2, d3, s0, s1, s2, s3, s4, s5, s6, s7, 0, _, ..] = first else { return false };
+    let dictionary = u32::from_le_bytes([d0, d1, d2, d3]);
+    let size = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
+    let bits = dictionary >> dictionary.trailing_zeros().min(31);
+    let usual = matches!(bits, 1 | 3) || dictionary == u32::MAX;
+    dictionary >= 4096 && usual && (size == u64::MAX || (1..1 << 38).contains(&size))
+}
+
+/// Whether this is the header of a `.Z` file: the magic number 1F 9D, and a byte with the most bits a code may have, 9
+/// to 16, a flag, and two bits that are 0 (compress.h of ncompress).
+fn is_compress(first: &[u8]) -> bool {
+    matches!(first, [0x1f, 0x9d, flags, ..] if flags & 0x60 == 0 && (9..=16).contains(&(flags & 0x1f)))
 }
 
 /// Whether this is the beginning of an XML file whose outermost element is `bmap`.
@@ -165,6 +252,57 @@ mod tests {
         tar[257..262].copy_from_slice(b"ustar");
         assert_eq!(sniff(&tar), Kind::Tar);
         assert_eq!(sniff(&tar[..261]), Kind::Unknown);
+    }
+
+    /// As `xz --format=lzma` begins: 8 MiB of dictionary, size unknown.
+    const LZMA: &[u8] = b"\x5d\0\0\x80\0\xff\xff\xff\xff\xff\xff\xff\xff\0\x20\x10";
+
+    #[test]
+    fn headers_without_a_magic_number_are_told_by_all_their_fields() {
+        assert_eq!(sniff(LZMA), Kind::Lzma);
+        // As LZMA Utils' own encoder: the size is stated.
+        assert_eq!(sniff(b"\x5d\0\0\x01\0\x70\x11\x01\0\0\0\0\0\0\x20"), Kind::Lzma);
+        assert_eq!(sniff(b"\x5d\0\0\x18\0\x70\x11\x01\0\0\0\0\0\0\x20"), Kind::Lzma);
+        for (at, byte) in [(0, 0x5c), (1, 1), (3, 0x81), (5, 0), (12, 0x7f), (13, 1)] {
+            let mut other = LZMA.to_vec();
+            other[at] = byte;
+            assert_eq!(sniff(&other), Kind::Unknown, "{at}");
+        }
+        assert_eq!(sniff(b"\x1f\x9d\x90\x62"), Kind::Compress);
+        for flags in [0x88, 0x91, 0xb0, 0xd0] {
+            assert_eq!(sniff(&[0x1f, 0x9d, flags, 0]), Kind::Unknown);
+        }
+        let mut vdi = b"<<< Oracle VM VirtualBox Disk Image >>>\n".to_vec();
+        vdi.resize(64, 0);
+        assert_eq!(sniff(&vdi), Kind::Unknown);
+        vdi.extend_from_slice(&0xbeda_107f_u32.to_le_bytes());
+        assert_eq!(sniff(&vdi), Kind::Vdi);
+    }
+
+    #[test]
+    fn boot_sectors_are_raw_whatever_they_begin_with() {
+        for first in [LZMA, b"\x1f\x9d\x90", b"\x78\x01", b"\x78\x9c", b"\xeb\x63\x90", b"\xfa\xb8", b"\x33\xc0"] {
+            let mut sector = first.to_vec();
+            sector.resize(4096, 0);
+            sector[510..512].copy_from_slice(&[0x55, 0xaa]);
+            assert_eq!(sniff(&sector), Kind::Unknown, "{first:x?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_stops_inside_its_magic_number_is_cut() {
+        for (whole, format) in [
+            (&b"\x1f"[..], Format::Gzip),
+            (b"\x28\xb5\x2f", Format::Zstd),
+            (b"\x5e\x2a", Format::Zstd),
+            (b"\xfd7zXZ", Format::Xz),
+            (b"BZ", Format::Bzip2),
+        ] {
+            assert_eq!((sniff(whole), cut_magic(whole)), (Kind::Unknown, Some(format)));
+        }
+        for whole in [&b""[..], b"\x1f\x8b", b"\0", b"\xfd7zXY", b"\x1f\x8b\x08", b"BZi"] {
+            assert_eq!(cut_magic(whole), None, "{whole:x?}");
+        }
     }
 
     #[test]
