@@ -2,6 +2,10 @@
 //!
 //! - [`store`]: bytes kept in pages, so that memory and cards of many gigabytes cost only what is written to them.
 //! - [`emmc`]: the card: user area, boot partitions, boot switch, wear, and what can be wrong with it.
+//! - [`model`]: which boards there are, and their numbers.
+//! - [`timing`]: how long things take, in real or simulated time.
+//! - [`machine`]: what U-Boot runs on: memory, cards, variables, a console.
+//! - [`shell`]: U-Boot's command line, as far as flashing tools use it.
 //!
 //! Every parser here is this crate's own, written from descriptions of the device side; only the table of USB
 //! identifiers comes from `imx-usb`. A codec tested against itself hides its mistakes.
@@ -9,4 +13,8 @@
 //! Nothing here prints, starts threads or trusts what a host sends.
 
 pub mod emmc;
+pub mod machine;
+pub mod model;
+pub mod shell;
 pub mod store;
+pub mod timing;
