@@ -76,12 +76,10 @@ pub(crate) fn header(bytes: &[u8], at: u64, follows: bool) -> Result<Header, Fau
     let (content, rest) = rest.split_at_checked(content_len).ok_or_else(truncated)?;
     let value = content.iter().rev().fold(0_u64, |value, &byte| value << 8 | u64::from(byte));
     // Two bytes count from 256 on, since one byte serves for less.
-    let content = match content_len {
-        0 => None,
-        2 => Some(value + 256),
-        _ => Some(value),
-    };
-    let window = window.or(content).unwrap_or(0);
+    let value = if content_len == 2 { value + 256 } else { value };
+    let window = window.unwrap_or(value);
+    // The largest number stands for "unknown" in libzstd (ZSTD_CONTENTSIZE_UNKNOWN), which does not hold a frame to it.
+    let content = (content_len > 0 && value != u64::MAX).then_some(value);
     let len = bytes.len() - rest.len();
     Ok(Header::Frame(FrameHeader { len, window, content, checksum: descriptor & 0b100 != 0 }))
 }
@@ -93,6 +91,8 @@ pub(crate) struct Block {
     pub(crate) last: bool,
     /// How many bytes follow the header.
     pub(crate) len: u64,
+    /// What it unpacks to; unknown without decoding for a compressed block, which makes [`MAX_BLOCK`] bytes at most.
+    pub(crate) unpacked: Option<u64>,
 }
 
 /// Length of a block's header.
@@ -102,14 +102,15 @@ pub(crate) const BLOCK_HEADER: usize = 3;
 pub(crate) fn block(bytes: [u8; BLOCK_HEADER], at: u64) -> Result<Block, Fault> {
     let value = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]);
     let size = u64::from(value >> 3);
-    let len = match value >> 1 & 3 {
+    let (len, unpacked) = match value >> 1 & 3 {
         // Raw and compressed blocks carry their size; a run-length block is one byte that repeats.
-        0 | 2 if size <= MAX_BLOCK => size,
-        1 if size <= MAX_BLOCK => 1,
+        0 if size <= MAX_BLOCK => (size, Some(size)),
+        1 if size <= MAX_BLOCK => (1, Some(size)),
+        2 if size <= MAX_BLOCK => (size, None),
         3 => return Err(Fault::corrupt(at, "a block of a reserved kind")),
         _ => return Err(Fault::corrupt(at, "a block that is too large")),
     };
-    Ok(Block { last: value & 1 != 0, len })
+    Ok(Block { last: value & 1 != 0, len, unpacked })
 }
 
 #[cfg(test)]
@@ -135,6 +136,9 @@ mod tests {
         assert_eq!(frame(b"\x28\xb5\x2f\xfd\x60\x01\x00").content, Some(257));
         assert_eq!(frame(b"\x28\xb5\x2f\xfd\xa0\x01\x00\x00\x01").content, Some(0x100_0001));
         assert_eq!(frame(b"\x28\xb5\x2f\xfd\xe0\x01\0\0\0\0\0\0\x80").content, Some(1 << 63 | 1));
+        // The largest size is none; a single segment still needs a window of that size.
+        let unknown = frame(b"\x28\xb5\x2f\xfd\xe0\xff\xff\xff\xff\xff\xff\xff\xff");
+        assert_eq!((unknown.content, unknown.window), (None, u64::MAX));
         // The largest window: exponent 31, mantissa 7.
         assert_eq!(frame(b"\x28\xb5\x2f\xfd\x00\xff").window, (1 << 41) / 8 * 15);
         assert_eq!(header(b"\x51\x2a\x4d\x18\x01\x02\0\0", 0, false).unwrap(), Header::Skippable { len: 513 });
@@ -157,8 +161,9 @@ mod tests {
 
     #[test]
     fn blocks() {
-        assert_eq!(block([0x03, 0, 0], 0).unwrap(), Block { last: true, len: 1 });
-        assert_eq!(block([0x2c, 0, 0], 0).unwrap(), Block { last: false, len: 5 });
+        assert_eq!(block([0x2b, 0, 0], 0).unwrap(), Block { last: true, len: 1, unpacked: Some(5) });
+        assert_eq!(block([0x28, 0, 0], 0).unwrap(), Block { last: false, len: 5, unpacked: Some(5) });
+        assert_eq!(block([0x2c, 0, 0], 0).unwrap(), Block { last: false, len: 5, unpacked: None });
         assert!(block([0x06, 0, 0], 0).is_err());
         assert!(block([0xfc, 0xff, 0xff], 0).is_err());
     }

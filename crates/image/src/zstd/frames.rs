@@ -1,6 +1,9 @@
 //! Frames of a zstd file decoded side by side; unwanted ones left out, if it is known what they unpack to.
 
+use std::hash::Hasher;
+
 use bmap::ByteRange;
+use twox_hash::XxHash64;
 
 use super::frame::MAX_BLOCK;
 use super::index::{self, Frame};
@@ -34,8 +37,9 @@ impl Work for FrameWork {
         let mut input = index::input(&self.file, &frame);
         self.decoder.begin();
         let mut at = frame.start;
+        let mut hash = frame.checksum.map(|_| XxHash64::with_seed(0));
+        let mut buffer = sink.buffer();
         loop {
-            let mut buffer = sink.buffer();
             let mut filled = 0;
             let mut ended = false;
             while filled < buffer.len() && !ended {
@@ -50,13 +54,25 @@ impl Work for FrameWork {
             if frame.len.is_some_and(|len| made > len || (ended && made != len)) {
                 return Err(Fault::corrupt(frame.packed, "a frame that is not as long as declared").into());
             }
+            if let Some(hash) = &mut hash {
+                hash.write(&buffer[..filled]);
+            }
+            let low_half = |hash: &XxHash64| u32::try_from(hash.finish() & u64::from(u32::MAX)).ok();
+            if ended && hash.as_ref().is_some_and(|hash| low_half(hash) != frame.checksum) {
+                return Err(
+                    Fault::corrupt(frame.packed, "a frame that does not have its checksum in the seek table").into()
+                );
+            }
             if range.is_some_and(|range| self.wanted.touches(range)) {
-                sink.data(buffer, filled)?;
+                sink.data(std::mem::take(&mut buffer), filled)?;
             } else {
                 sink.gap(wide(filled))?;
             }
             if ended {
                 return Ok(());
+            }
+            if buffer.is_empty() {
+                buffer = sink.buffer();
             }
         }
     }

@@ -4,6 +4,11 @@
 //! a file that is cut short or goes on behind its last frame before anything is written. Contents' lengths come from
 //! the frames' own headers or, where those are silent, from the seek table that the seekable format keeps in a last
 //! skippable frame (contrib/seekable_format/zstd_seekable_compression_format.md of the zstd sources).
+//!
+//! A declared length decides where everything behind a frame lies in the image, also when the frame itself is left out
+//! and nothing holds it to its word. So it is compared with what its blocks can make: raw and run-length blocks say
+//! exactly how much, compressed ones make up to 128 KiB each. A lie within those bounds is not seen here; a digest of
+//! the image's ranges sees it.
 
 use crate::error::Fault;
 use crate::input::{Input, PackedFile};
@@ -28,6 +33,17 @@ pub(crate) struct Frame {
     pub(crate) len: Option<u64>,
     /// Window in bytes; where none is declared but the length, that.
     pub(crate) window: u64,
+    /// The least and the most its blocks can unpack to.
+    pub(crate) bounds: (u64, u64),
+    /// The checksum that the seek table has for it: the low half of the XXH64 of its content, seed 0.
+    pub(crate) checksum: Option<u32>,
+}
+
+impl Frame {
+    /// Whether its blocks can unpack to so many bytes.
+    fn may_be(&self, len: u64) -> bool {
+        (self.bounds.0..=self.bounds.1).contains(&len)
+    }
 }
 
 /// The frames of a file in order.
@@ -55,11 +71,15 @@ pub(crate) fn read(file: &PackedFile) -> Result<Option<Frames>, Fault> {
             Header::Frame(header) => {
                 let packed = at;
                 at += wide(header.len);
+                let mut bounds = (0_u64, 0_u64);
                 loop {
                     let bytes = cursor.bytes(at, BLOCK_HEADER)?;
                     let Some(bytes) = bytes.first_chunk() else { return Err(Fault::Truncated(file.len)) };
                     let block = frame::block(*bytes, at)?;
                     at = within(file, at + wide(BLOCK_HEADER) + block.len)?;
+                    // At most 2^24 blocks of 2^17 bytes: no overflow.
+                    bounds.0 += block.unpacked.unwrap_or(0);
+                    bounds.1 += block.unpacked.unwrap_or(MAX_BLOCK);
                     blocks += 1;
                     if blocks > MAX_BLOCKS {
                         return Ok(None);
@@ -73,12 +93,18 @@ pub(crate) fn read(file: &PackedFile) -> Result<Option<Frames>, Fault> {
                     return Ok(None);
                 }
                 let (len, window) = (header.content, header.window);
-                frames.push(Frame { packed, packed_end: at, start: 0, len, window });
+                let frame = Frame { packed, packed_end: at, start: 0, len, window, bounds, checksum: None };
+                if len.is_some_and(|len| !frame.may_be(len)) {
+                    return Err(Fault::corrupt(packed, "a frame that cannot be as long as declared"));
+                }
+                frames.push(frame);
             }
         }
     }
     if let Some(table) = table.filter(|table| agrees(table, &frames)) {
-        frames.iter_mut().zip(table).for_each(|(frame, entry)| frame.len = Some(entry.len));
+        for (frame, entry) in frames.iter_mut().zip(table) {
+            (frame.len, frame.checksum) = (Some(entry.len), entry.checksum);
+        }
     }
     let mut unpacked = Some(0_u64);
     for frame in &mut frames {
@@ -129,6 +155,7 @@ impl Cursor<'_> {
 struct Entry {
     packed_len: u64,
     len: u64,
+    checksum: Option<u32>,
 }
 
 /// The seek table in a skippable frame's content, if that is what it is. Layout: entries of compressed size (4 bytes),
@@ -153,8 +180,10 @@ fn seek_table(file: &PackedFile, start: u64, len: u64) -> Result<Option<Vec<Entr
         return Ok(None);
     }
     let entry = |bytes: &[u8]| {
-        let value = |at: usize| bytes[at..at + 4].iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
-        Entry { packed_len: value(0), len: value(4) }
+        let (numbers, _) = bytes.as_chunks::<4>();
+        let number = |place: usize| numbers.get(place).copied().map(u32::from_le_bytes);
+        let size = |place| number(place).map_or(0, u64::from);
+        Entry { packed_len: size(0), len: size(1), checksum: number(2) }
     };
     Ok(Some(entries.chunks_exact(entry_len).map(entry).collect()))
 }
@@ -163,7 +192,9 @@ fn seek_table(file: &PackedFile, start: u64, len: u64) -> Result<Option<Vec<Entr
 fn agrees(table: &[Entry], frames: &[Frame]) -> bool {
     table.len() == frames.len()
         && table.iter().zip(frames).all(|(entry, frame)| {
-            entry.packed_len == frame.packed_end - frame.packed && frame.len.is_none_or(|len| len == entry.len)
+            entry.packed_len == frame.packed_end - frame.packed
+                && frame.len.is_none_or(|len| len == entry.len)
+                && frame.may_be(entry.len)
         })
 }
 
@@ -171,8 +202,6 @@ fn agrees(table: &[Entry], frames: &[Frame]) -> bool {
 pub(crate) fn input(file: &PackedFile, frame: &Frame) -> Input {
     Input::file(file.clone(), frame.packed, frame.packed_end)
 }
-
-const _: () = assert!(MAX_BLOCK == 128 << 10);
 
 #[cfg(test)]
 mod tests {
@@ -202,6 +231,32 @@ mod tests {
         [b"\x5e\x2a\x4d\x18", &len[..], &content].concat()
     }
 
+    /// A frame of one segment that declares `len` bytes and consists of these blocks: kind, size, content.
+    fn declared(len: u8, blocks: &[(u32, u32, &[u8])]) -> Vec<u8> {
+        let mut frame = [b"\x28\xb5\x2f\xfd\x20", &[len][..]].concat();
+        for (place, (kind, size, content)) in blocks.iter().enumerate() {
+            let last = u32::from(place + 1 == blocks.len());
+            frame.extend_from_slice(&(size << 3 | kind << 1 | last).to_le_bytes()[..3]);
+            frame.extend_from_slice(content);
+        }
+        frame
+    }
+
+    #[test]
+    fn a_declared_length_that_blocks_cannot_make_is_refused() {
+        let refused = |frame: Vec<u8>| match read(&file(&[undeclared(b"abc"), frame].concat())) {
+            Ok(Some(_)) => false,
+            Err(Fault::Corrupt(12, what)) => what == "a frame that cannot be as long as declared",
+            other => panic!("{other:?}"),
+        };
+        let (raw, repeated) = ((0, 3, &b"abc"[..]), (1, 9, &b"x"[..]));
+        for len in 0..20 {
+            assert_eq!(refused(declared(len, &[raw, repeated])), len != 12);
+            // A compressed block adds anything up to 128 KiB: only too little can be told.
+            assert_eq!(refused(declared(len, &[raw, (2, 2, b"??"), repeated])), len < 12);
+        }
+    }
+
     #[test]
     fn a_seek_table_tells_lengths_that_frames_do_not() {
         let frames = [undeclared(b"abc"), undeclared(b"de")].concat();
@@ -209,7 +264,8 @@ mod tests {
         let good = [&frames[..], &table(&[(12, 3), (11, 2)])].concat();
         let Frames { list: found, len } = read(&file(&good)).unwrap().unwrap();
         assert_eq!((found.len(), found[1].start, found[1].packed, found[1].packed_end, len), (2, 3, 12, 23, Some(5)));
-        for wrong in [table(&[(12, 3)]), table(&[(12, 3), (12, 2)]), table(&[])] {
+        // The last one's lengths add up, but are not those of the raw blocks.
+        for wrong in [table(&[(12, 3)]), table(&[(12, 3), (12, 2)]), table(&[]), table(&[(12, 2), (11, 3)])] {
             assert_eq!(read(&file(&[&frames[..], &wrong].concat())).unwrap().unwrap().len, None);
         }
         for cut in 1..good.len() {
