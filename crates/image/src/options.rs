@@ -42,7 +42,11 @@ pub struct Options {
     /// How many threads may decode at once. A container that cannot be cut uses one, whatever this says.
     pub threads: NonZeroUsize,
     /// Bytes that decoders may use for dictionaries, windows and decoded bytes waiting to be read. Fewer threads are
-    /// used where more would not fit; a file that cannot be decoded inside it by one thread is refused.
+    /// used where more would not fit; an xz dictionary or a zstd window that is larger than all of it is refused.
+    ///
+    /// What does not depend on the file comes on top, however little is allowed here: about 1 MiB of buffers, for
+    /// bzip2 8 MiB, and up to 1 MiB of decoded bytes so that decoding goes on while others write. So does a window let
+    /// in by [`allow_large_windows`](Self::allow_large_windows), and the list of a file's parts, 32 MiB at most.
     pub memory: u64,
 }
 

@@ -18,12 +18,14 @@ const MAGIC: &[u8] = b"\xfd7zXZ\0";
 pub(crate) struct Xz {
     stream: Option<Stream>,
     memory: u64,
+    /// What the first block of the stream takes, where its header tells.
+    needed: Option<u64>,
     any: bool,
 }
 
 impl Xz {
     pub(crate) fn new(options: &Options) -> Self {
-        Self { stream: None, memory: options.memory, any: false }
+        Self { stream: None, memory: options.memory, needed: None, any: false }
     }
 
     /// Starts the next stream, past padding (zeros, a multiple of four); false at the end.
@@ -41,10 +43,26 @@ impl Xz {
             }
         }
         self.any = true;
+        let first = input.need(index::HEADER + index::BLOCK_HEADER)?.get(index::HEADER..).unwrap_or_default();
+        let dictionary = index::block_header(first).and_then(|header| header.dictionary);
+        self.needed = dictionary.map(|dictionary| dictionary.saturating_add(blocks::OVERHEAD));
         let memory = self.memory;
         let stream = Stream::new_stream_decoder(memory, TELL_UNSUPPORTED_CHECK);
         self.stream = Some(stream.map_err(|error| lzma_fault(input.position(), error, memory))?);
         Ok(true)
+    }
+}
+
+impl Xz {
+    /// What liblzma says is wrong, with what a refused dictionary would have needed.
+    fn fault(&self, at: u64, error: Error) -> Fault {
+        match (lzma_fault(at, error, self.memory), self.needed) {
+            // A later block may be the one that is too large: then nobody has seen how large.
+            (Fault::Memory { limit, .. }, Some(needed)) if needed > limit => {
+                Fault::Memory { needed: Some(needed), limit }
+            }
+            (fault, _) => fault,
+        }
     }
 }
 
@@ -65,7 +83,7 @@ impl Decode for Xz {
             let used = narrow(stream.total_in() - before_in, packed.len());
             let made = narrow(stream.total_out() - before_out, into.len());
             input.consume(used);
-            match result.map_err(|error| lzma_fault(at, error, self.memory))? {
+            match result.map_err(|error| self.fault(at, error))? {
                 Status::StreamEnd => self.stream = None,
                 _ if cut && made == 0 => return Err(Fault::Truncated(at)),
                 _ => {}

@@ -39,12 +39,9 @@ impl Limits {
 
     /// Refuses a window that needs leave or memory.
     pub(crate) fn check(self, window: u64) -> Result<(), Fault> {
-        if self.allow_large_windows {
-            return Ok(());
-        }
         let limit = 1 << WINDOW_LIMIT_LOG;
         if window > limit {
-            return Err(Fault::LargeWindow { window, limit });
+            return if self.allow_large_windows { Ok(()) } else { Err(Fault::LargeWindow { window, limit }) };
         }
         if window > self.memory {
             return Err(Fault::Memory { needed: Some(window), limit: self.memory });

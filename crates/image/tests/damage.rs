@@ -199,6 +199,11 @@ fn large_windows_need_leave() {
         assert!(matches!(error, ImageError::LargeWindow { window, .. } if window == 256 << 20), "{error}");
         let options = Options { allow_large_windows: true, ..Options::default() };
         assert_eq!(open(frame, source, &options).and_then(read_all).unwrap(), b"");
+        // Leave for large windows is none to pass the limit on memory with others.
+        let small = b"\x28\xb5\x2f\xfd\x00\x88\x01\x00\x00";
+        let options = Options { memory: 100 << 20, ..options };
+        let error = open(small, source, &options).and_then(read_all).unwrap_err();
+        assert!(matches!(error, ImageError::Memory { needed: Some(0x800_0000), .. }), "{error}");
     }
 }
 
@@ -209,7 +214,11 @@ fn too_little_memory_is_said() {
         for source in SOURCES {
             let options = Options { memory: 200_000, ..Options::default() };
             let error = open(&(packing.pack)(&data), source, &options).and_then(read_all).unwrap_err();
-            assert!(matches!(error, ImageError::Memory { limit: 200_000, .. }), "{} {source:?}: {error}", packing.name);
+            let ImageError::Memory { needed: Some(needed), limit: 200_000, .. } = error else {
+                panic!("{} {source:?}: {error}", packing.name)
+            };
+            // A dictionary of 256 KiB (-0) or 1 MiB (-1), and the decoder around it.
+            assert!((256 << 10..3 << 20).contains(&needed), "{needed}");
         }
     }
 }

@@ -93,3 +93,32 @@ fn checksums_in_a_seek_table_are_verified() {
     assert!(read_ranges(image(1), &[range(300_000, 300_001)], data.len()).is_err());
     assert!(read_ranges(image(1), &[range(0, 300_000), range(600_000, 900_000)], data.len()).is_ok());
 }
+
+/// The file of five blocks that xz made, their sizes in their headers, and where its index is.
+fn sized_blocks() -> (Vec<u8>, std::ops::Range<usize>) {
+    let packed = include_bytes!("data/packed/xz-blocks.xz").to_vec();
+    let footer = packed.len() - 12;
+    let backward = u32::from_le_bytes(*packed[footer + 4..].first_chunk().unwrap());
+    let len = (usize::try_from(backward).unwrap() + 1) * 4;
+    (packed, footer - len..footer)
+}
+
+#[test]
+fn an_xz_index_that_contradicts_the_headers_of_unwanted_blocks_is_refused() {
+    let (packed, index) = sized_blocks();
+    // What the index says of the third block, as integers of the format: 16 + 84 + 8 bytes for 65,536.
+    let third = [108, 0x80, 0x80, 0x04];
+    let at = (index.start..index.end).filter(|&at| packed[at..].starts_with(&third)).nth(1).unwrap();
+    let ranges = [range(0, 100), range(280_000, 285_000)];
+    for (offset, bytes, lie) in [(0, &[107][..], false), (1, &[0xff, 0xff, 0x03], true)] {
+        let mut lying = packed.clone();
+        lying[at + offset..][..bytes.len()].copy_from_slice(bytes);
+        let crc = crc32fast::hash(&lying[index.start..index.end - 4]);
+        lying[index.end - 4..index.end].copy_from_slice(&crc.to_le_bytes());
+        let image = open(&lying, Source::File, &Options::default()).unwrap();
+        assert_eq!(image.size(), Some(285_107 - u64::from(lie)));
+        let error = image.read(Wanted::Ranges(ranges.into())).unwrap_err();
+        assert!(error.to_string().contains("header and index contradict each other"), "{error}");
+    }
+    read_ranges(open(&packed, Source::File, &Options::default()).unwrap(), &ranges, 285_107).unwrap();
+}

@@ -2,7 +2,9 @@
 //! each lies and what it unpacks to.
 //!
 //! Nothing here is taken on trust alone: a block is decoded as a stream of its own with an index made from the record
-//! read here, so that liblzma compares the two.
+//! read here, so that liblzma compares the two. A block that is left out is held to the sizes in its own header, where
+//! it has them: `xz` writes them with more than one thread. Where it has none, a record that lies about it moves all
+//! that lies behind in the image; a digest of the image's ranges sees that.
 
 use crate::error::Fault;
 use crate::input::PackedFile;
@@ -237,15 +239,45 @@ fn push_vli(bytes: &mut Vec<u8>, mut value: u64) {
     bytes.push(value.to_le_bytes()[0]);
 }
 
-/// The dictionary that a block needs, by its header (sections 3.1 and 5.3.1); `None` if it is not of the usual make, in
-/// which case liblzma is the judge. `bytes` are the header's first ones, [`BLOCK_HEADER`] or fewer.
-pub(crate) fn dictionary(bytes: &[u8]) -> Option<u64> {
-    let (_, rest) = bytes.split_first()?;
-    let (&flags, mut rest) = rest.split_first()?;
-    for present in [flags & 0x40 != 0, flags & 0x80 != 0] {
-        if present {
-            take_vli(&mut rest)?;
-        }
+/// What a block's header says (section 3.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct BlockHeader {
+    /// Length of the header in bytes, its CRC included.
+    len: u64,
+    /// Length of the packed data alone, where stated.
+    packed: Option<u64>,
+    /// Unpacked length, where stated.
+    unpacked: Option<u64>,
+    /// The dictionary that LZMA2 needs (section 5.3.1), if that is the filter.
+    pub(crate) dictionary: Option<u64>,
+}
+
+impl BlockHeader {
+    /// Whether the index says something else about this block.
+    pub(crate) fn contradicts(&self, block: &Block) -> bool {
+        /// Length of the check behind a block by its kind (section 2.1.1.2).
+        const CHECKS: [u64; 16] = [0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64];
+        let check = CHECKS[usize::from(block.flags[1] & 15)];
+        let unpadded = self.packed.map(|packed| packed.saturating_add(self.len + check));
+        unpadded.is_some_and(|unpadded| unpadded != block.unpadded) || self.unpacked.is_some_and(|len| len != block.len)
+    }
+}
+
+/// Reads a block's header; `None` if it is damaged or not of the usual make, in which case liblzma is the judge.
+/// `bytes` are the block's first ones, [`BLOCK_HEADER`] or fewer.
+pub(crate) fn block_header(bytes: &[u8]) -> Option<BlockHeader> {
+    let len = (usize::from(*bytes.first()?) + 1) * 4;
+    let (body, crc) = bytes.get(..len)?.split_last_chunk::<4>()?;
+    if u32::from_le_bytes(*crc) != crc32fast::hash(body) {
+        return None;
+    }
+    let (&flags, mut rest) = body.get(1..)?.split_first()?;
+    let mut header = BlockHeader { len: wide(len), ..BlockHeader::default() };
+    if flags & 0x40 != 0 {
+        header.packed = Some(take_vli(&mut rest)?);
+    }
+    if flags & 0x80 != 0 {
+        header.unpacked = Some(take_vli(&mut rest)?);
     }
     for _ in 0..=(flags & 3) {
         let filter = take_vli(&mut rest)?;
@@ -253,18 +285,18 @@ pub(crate) fn dictionary(bytes: &[u8]) -> Option<u64> {
         let (properties, behind) = rest.split_at_checked(len)?;
         // LZMA2 is always the last: mantissa 2 or 3, in steps of two from 4 KiB up.
         if let (0x21, &[bits]) = (filter, properties) {
-            return match bits {
+            header.dictionary = match bits {
                 0..40 => Some((2 | u64::from(bits & 1)) << (bits / 2 + 11)),
                 40 => Some(u64::from(u32::MAX)),
-                _ => None,
+                _ => return None,
             };
         }
         rest = behind;
     }
-    None
+    Some(header)
 }
 
-/// How many bytes of a block's header [`dictionary`] looks at: all filters there can be fit.
+/// How many bytes of a block's header [`block_header`] looks at: all filters there can be fit.
 pub(crate) const BLOCK_HEADER: usize = 64;
 
 #[cfg(test)]
@@ -302,12 +334,27 @@ mod tests {
     }
 
     #[test]
-    fn dictionaries_are_read_from_block_headers() {
+    fn block_headers_are_read() {
+        let read = |body: &[u8]| block_header(&[body, &crc32fast::hash(body).to_le_bytes()].concat());
         // As `xz -6` writes it: no sizes, one filter, LZMA2 with 8 MiB.
-        assert_eq!(dictionary(&[2, 0, 0x21, 1, 0x16, 0, 0, 0, 0x74, 0x2f, 0xe5, 0xa3]), Some(8 << 20));
+        let plain = [2, 0, 0x21, 1, 0x16, 0, 0, 0, 0x74, 0x2f, 0xe5, 0xa3];
+        let bare = BlockHeader { len: 12, packed: None, unpacked: None, dictionary: Some(8 << 20) };
+        assert_eq!(block_header(&plain), Some(bare));
+        assert_eq!(block_header(&[&plain[..], &[9; 52]].concat()), Some(bare));
         // x86 filter first, both sizes present.
-        assert_eq!(dictionary(&[3, 0xc1, 0x80, 1, 5, 4, 0, 0x21, 1, 40]), Some(u64::from(u32::MAX)));
-        assert_eq!(dictionary(&[2, 0, 0x21, 1, 41]), None);
-        assert_eq!(dictionary(&[]), None);
+        let sized = read(&[3, 0xc1, 0x80, 1, 5, 4, 0, 0x21, 1, 40, 0, 0]).unwrap();
+        let all = BlockHeader { len: 16, packed: Some(128), unpacked: Some(5), dictionary: Some(u64::from(u32::MAX)) };
+        assert_eq!(sized, all);
+        let block = Block { packed: 12, unpadded: 16 + 128 + 8, start: 0, len: 5, flags: [0, 4] };
+        assert!(!sized.contradicts(&block) && !bare.contradicts(&block));
+        for wrong in [Block { len: 6, ..block }, Block { unpadded: 151, ..block }, Block { flags: [0, 1], ..block }] {
+            assert!(sized.contradicts(&wrong));
+        }
+        assert_eq!(read(&[2, 0, 0x21, 1, 41, 0, 0, 0]), None);
+        for at in 0..plain.len() {
+            let mut damaged = plain;
+            damaged[at] ^= 1;
+            assert_eq!((block_header(&damaged), block_header(&plain[..at])), (None, None));
+        }
     }
 }
