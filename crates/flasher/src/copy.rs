@@ -14,7 +14,7 @@ mod run;
 
 use std::time::{Duration, Instant};
 
-use bmap::BlockMap;
+use bmap::{BlockMap, ByteRange};
 use image::{Image, ImageError};
 
 use crate::cancel::Cancel;
@@ -87,8 +87,11 @@ pub struct Report {
     pub zeroed: u64,
     /// Holes of the map that now read as zeros.
     pub holes_zeroed: u64,
-    /// Holes of the map that keep what the target held.
+    /// Holes of the map behind the head that keep what the target held.
     pub holes_left: u64,
+    /// Holes of the map inside the head, the gap in front of the first partition: always left alone, for boot loaders
+    /// keep their settings there.
+    pub gap_left: u64,
     /// Bytes read back and found right; 0 when no proof was asked for.
     pub proven: u64,
     /// Pieces that had to be written again; a count.
@@ -167,7 +170,7 @@ fn steps(
     if proving {
         let total = written.body.iter().map(|piece| piece.extent.len()).sum();
         timed(Stage::Prove, Some(total), &mut || {
-            rewritten += proof::prove_and_mend(run, Stage::Prove, &written.body, &proof::Again(reopen))?;
+            rewritten += proof::prove_and_mend(run, Stage::Prove, &written.body, &proof::Again { run, reopen })?;
             proven += total;
             Ok(())
         })?;
@@ -191,6 +194,10 @@ fn steps(
         return Err(FlashError::NoProof { target: target.name(), source });
     }
     let counts = run.counts();
+    // On a fresh target holes are zeros anyway.
+    let map = map.filter(|_| !target.geometry().fresh);
+    let (holes, gap_left) = map.map_or((0, 0), |map| holes_of(map, plan.head()));
+    let planned = if map.is_some() { plan.bytes(Kind::Zero).unwrap_or(0) } else { 0 };
     Ok(Report {
         image_size: written.image_size,
         data: counts.data,
@@ -198,7 +205,8 @@ fn steps(
         written: counts.sent,
         zeroed: counts.zeroed,
         holes_zeroed: counts.holes_zeroed,
-        holes_left: plan_holes_left(map, plan, counts.holes_zeroed, target),
+        holes_left: holes.saturating_sub(gap_left).saturating_sub(counts.holes_zeroed).saturating_sub(planned),
+        gap_left,
         proven,
         rewritten,
         stages,
@@ -206,9 +214,9 @@ fn steps(
     })
 }
 
-/// Holes of the map that nobody turned into zeros; none on a fresh target, where they are zeros anyway.
-fn plan_holes_left(map: Option<&BlockMap>, plan: &Plan, zeroed: u64, target: &dyn Target) -> u64 {
-    let Some(map) = map.filter(|_| !target.geometry().fresh) else { return 0 };
-    let holes = map.image_size().saturating_sub(map.mapped_bytes());
-    holes.saturating_sub(zeroed).saturating_sub(plan.bytes(Kind::Zero).unwrap_or(0))
+/// Bytes of a map's holes, in all and in front of `head`.
+fn holes_of(map: &BlockMap, head: u64) -> (u64, u64) {
+    let head = ByteRange::first(head);
+    map.holes()
+        .fold((0, 0), |(all, gap), hole| (all + hole.len(), gap + hole.intersect(head).map_or(0, ByteRange::len)))
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 /// A device's number, as sysfs writes it.
@@ -231,8 +232,8 @@ impl System {
             if swaps.contains(&device) {
                 uses.push(Use::Swap { device: device.clone() });
             }
-            let holders = self.holders(*number);
-            uses.extend(holders.iter().map(|holder| Use::Held { device: device.clone(), by: node(holder) }));
+            let built = self.built_on(&device, *number);
+            uses.extend(built.iter().map(|name| Use::Held { device: device.clone(), by: node(name) }));
         }
         uses
     }
@@ -244,7 +245,9 @@ impl System {
         let mut names: BTreeSet<PathBuf> = own.iter().map(|(name, _)| node(name)).collect();
         let mut open: Vec<DeviceNumber> = family.iter().copied().collect();
         while let Some(number) = open.pop() {
-            for holder in self.holders(number) {
+            let device = read(&self.sys.join("dev/block").join(number.to_string()).join("uevent"));
+            let device = device.and_then(|text| text.lines().find_map(|line| line.strip_prefix("DEVNAME=").map(node)));
+            for holder in self.built_on(&device.unwrap_or_default(), number) {
                 names.insert(node(&holder));
                 let dev = read(&self.sys.join("class/block").join(&holder).join("dev"));
                 if let Some(number) = dev.and_then(|text| DeviceNumber::parse(&text))
@@ -260,11 +263,34 @@ impl System {
         })
     }
 
-    fn holders(&self, number: DeviceNumber) -> Vec<String> {
-        let mut holders =
+    /// Names of the devices built on a device: its holders, and loop devices, which are no holders to the kernel.
+    fn built_on(&self, device: &Path, number: DeviceNumber) -> Vec<String> {
+        let mut built =
             self.list(&self.sys.join("dev/block").join(number.to_string()).join("holders")).unwrap_or_default();
-        holders.sort();
-        holders
+        built.extend(self.loops().into_iter().filter_map(|(name, backing)| {
+            let same = fs::metadata(&backing).is_ok_and(|metadata| {
+                metadata.file_type().is_block_device() && DeviceNumber::from_raw(metadata.rdev()) == number
+            });
+            (backing == device || same).then_some(name)
+        }));
+        built.sort();
+        built
+    }
+
+    /// The loop device whose backing is the regular file with this device and inode number.
+    #[must_use]
+    pub fn loop_on(&self, file: (u64, u64)) -> Option<PathBuf> {
+        self.loops().into_iter().find_map(|(name, backing)| {
+            let metadata = fs::metadata(backing).ok()?;
+            ((metadata.dev(), metadata.ino()) == file && metadata.is_file()).then(|| node(&name))
+        })
+    }
+
+    /// Loop devices in use, with the file or device behind each.
+    fn loops(&self) -> Vec<(String, PathBuf)> {
+        let names = self.list(&self.sys.join("block")).unwrap_or_default();
+        let backing = |name: &String| read(&self.sys.join("block").join(name).join("loop/backing_file"));
+        names.into_iter().filter_map(|name| backing(&name).map(|path| (name, PathBuf::from(path)))).collect()
     }
 
     fn mounts(&self) -> Vec<Mount> {
@@ -386,6 +412,10 @@ mod tests {
             symlink(at(&folder), at("sys/dev/block").join(number)).unwrap();
         }
         symlink(at(stick).join("sdb1"), at("sys/dev/block/8:17")).unwrap();
+        write("sys/devices/virtual/block/loop3/loop/backing_file", "/dev/sdc\n");
+        symlink(at("sys/devices/virtual/block/loop3"), at("sys/block/loop3")).unwrap();
+        write("sys/devices/virtual/block/sdc/dev", "8:32\n");
+        symlink(at("sys/devices/virtual/block/sdc"), at("sys/dev/block/8:32")).unwrap();
         symlink(at("sys/devices/pci0000:00/usb1/1-4/1-4:1.0/host3/target3:0:0/3:0:0:0"), at(stick).join("device"))
             .unwrap();
         write(
@@ -427,6 +457,13 @@ mod tests {
         assert_eq!(partition.uses.len(), 1);
         let queue = system.queue_folder(DeviceNumber { major: 8, minor: 17 }).unwrap();
         assert!(queue.ends_with("sdb"));
+    }
+
+    #[test]
+    fn a_loop_device_holds_what_it_lies_on() {
+        let (_root, system) = machine();
+        let disk = system.disk(DeviceNumber { major: 8, minor: 32 }).unwrap();
+        assert_eq!(disk.uses, [Use::Held { device: "/dev/sdc".into(), by: "/dev/loop3".into() }]);
     }
 
     #[test]

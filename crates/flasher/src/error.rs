@@ -49,6 +49,12 @@ pub enum FlashError {
         /// `ImageSize` of the map.
         map: u64,
     },
+    /// The image does not end where its map does.
+    #[error("the image goes on past byte {map}, where its block map ends: they do not belong together")]
+    LongerThanMap {
+        /// `ImageSize` of the map.
+        map: u64,
+    },
     /// A range's bytes do not have the digest that the map carries.
     #[error("{0}")]
     RangeDigest(Box<RangeMismatch>),

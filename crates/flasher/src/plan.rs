@@ -101,6 +101,8 @@ pub struct Layout<'a> {
     pub loaders: &'a [u64],
     /// The old backup partition table's header on the target, cleared first where it would outlive the old table.
     pub old_backup: Option<ByteRange>,
+    /// What was found on the target that could start something: the blocks of its table, the first of its loaders.
+    pub old_boot: &'a [ByteRange],
     /// What to do with holes.
     pub holes: HolePolicy,
     /// Leave the old head in place until the new one is written.
@@ -115,6 +117,7 @@ pub struct Plan {
     image_size: Option<u64>,
     runs: Vec<Run>,
     invalidate: Vec<ByteRange>,
+    survivors: Vec<ByteRange>,
     head: u64,
     piece_len: u64,
     find_zeros: bool,
@@ -142,6 +145,7 @@ impl Plan {
             image_size: layout.image_size,
             runs: Vec::new(),
             invalidate: Vec::new(),
+            survivors: Vec::new(),
             head,
             piece_len,
             find_zeros: !matches!(layout.content, Content::Map(_)),
@@ -171,6 +175,8 @@ impl Plan {
         if head > 0 && !fresh && !layout.keep_head {
             plan.invalidate = plan.what_boots(layout);
         }
+        let cleared = |boot: &&ByteRange| !plan.invalidate.iter().any(|range| range.intersect(**boot).is_some());
+        plan.survivors = layout.old_boot.iter().filter(cleared).copied().collect();
         plan
     }
 
@@ -270,6 +276,24 @@ impl Plan {
         &self.invalidate
     }
 
+    /// What was found on the target that could start something and is not cleared first, because the map leaves it out
+    /// or because it was asked to stay: an interrupted target may still begin to boot from there.
+    #[must_use]
+    pub fn survivors(&self) -> &[ByteRange] {
+        &self.survivors
+    }
+
+    /// Whether the data lies in so many small runs that single transfers would be slow: a thousand and more, 64 KiB or
+    /// less on average.
+    #[must_use]
+    pub fn is_fragmented(&self) -> bool {
+        const MANY: u64 = 1000;
+        const SMALL: u64 = 64 << 10;
+        let data = self.data().fold((0_u64, 0_u64), |(runs, bytes), run| (runs + 1, bytes.saturating_add(run.len())));
+        let (runs, bytes) = data;
+        runs >= MANY && bytes / runs <= SMALL
+    }
+
     /// How many bytes of one kind there are; `None` when the image's length is not known.
     #[must_use]
     pub fn bytes(&self, kind: Kind) -> Option<u64> {
@@ -365,6 +389,7 @@ mod tests {
             head: 1 << 20,
             loaders: &[],
             old_backup: None,
+            old_boot: &[],
             holes: HolePolicy::Leave,
             keep_head: false,
             piece_len: 64 << 10,
@@ -388,6 +413,17 @@ mod tests {
         let plan =
             Plan::new(&Layout { old_backup: ByteRange::at(8 << 20, 512), ..layout(Content::Map(&map), 4 << 20) });
         assert_eq!(plan.invalidate(), [ByteRange::at(32768, 4096).unwrap()]);
+    }
+
+    #[test]
+    fn what_survives_is_named() {
+        let map = map(4 << 20, 4096, &[(0, 0), (512, 600)]);
+        let boot = [ByteRange::first(512), ByteRange::at(33 << 10, 512).unwrap()];
+        let plan = Plan::new(&Layout { old_boot: &boot, ..layout(Content::Map(&map), 4 << 20) });
+        // The map has no page at 32 KiB, so the old loader there stays.
+        assert_eq!(plan.survivors(), &boot[1..]);
+        let kept = Plan::new(&Layout { old_boot: &boot, keep_head: true, ..layout(Content::Map(&map), 4 << 20) });
+        assert_eq!(kept.survivors(), boot);
     }
 
     #[test]

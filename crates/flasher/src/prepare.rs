@@ -30,6 +30,15 @@ impl Default for PlanOptions {
 /// The header of a GPT begins so (UEFI specification, GPT header).
 const GPT_SIGNATURE: &[u8] = b"EFI PART";
 
+/// The last two bytes of an MBR.
+const MBR_SIGNATURE: [u8; 2] = [0x55, 0xAA];
+
+/// The smallest sector there is.
+const SECTOR: u64 = 512;
+
+/// The least that is written last on a whole disk.
+const PAGE: u64 = 4096;
+
 /// How much of an image's or disk's front is looked at: table and loaders.
 const LOOK: usize = 256 << 10;
 
@@ -62,17 +71,30 @@ pub fn prepare(
     let mut loaders = Vec::new();
     let mut head = 0;
     let mut old_backup = None;
+    let mut old_boot = Vec::new();
     if whole_disk {
         let front = image.head(LOOK)?;
         // A table that cannot be trusted still says that this is a disk image.
         let new = table::read(&front, image_size, None).ok().flatten();
-        head = table::head_len(new.as_ref());
+        // A first partition that begins inside the first page is written with the head: the table goes last, always.
+        head = table::head_len(new.as_ref()).max(PAGE);
         loaders.extend(table::loaders(&front).iter().map(|loader| loader.offset));
         if !geometry.fresh && geometry.readable {
             let size = geometry.size.unwrap_or(0);
             let old = read_part(target, ByteRange::first(size.min(LOOK.try_into().unwrap_or(0))))?;
-            loaders.extend(table::loaders(&old).iter().map(|loader| loader.offset));
+            let found = table::loaders(&old);
+            loaders.extend(found.iter().map(|loader| loader.offset));
+            old_boot.extend(found.iter().filter_map(|loader| ByteRange::at(loader.offset, SECTOR)));
+            if old.get(510..512) == Some(&MBR_SIGNATURE) {
+                old_boot.push(ByteRange::first(SECTOR));
+            }
+            for at in [512_usize, 4096] {
+                if old.get(at..).is_some_and(|sector| sector.starts_with(GPT_SIGNATURE)) {
+                    old_boot.extend(u64::try_from(at).ok().and_then(|at| ByteRange::at(at, SECTOR)));
+                }
+            }
             old_backup = backup_header(target, size)?;
+            old_boot.extend(old_backup);
         }
     }
     let extents;
@@ -99,6 +121,7 @@ pub fn prepare(
         head,
         loaders: &loaders,
         old_backup,
+        old_boot: &old_boot,
         holes: options.holes,
         keep_head: options.keep_head,
         piece_len: options.piece_len,

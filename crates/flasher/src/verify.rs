@@ -11,7 +11,7 @@ use crate::cancel::Cancel;
 use crate::copy::{CopyOptions, Job, copy};
 use crate::error::FlashError;
 use crate::event::{Event, Observer, Stage};
-use crate::plan::HolePolicy;
+use crate::plan::{HolePolicy, Plan};
 use crate::prepare::{PlanOptions, prepare};
 use crate::ranges;
 use crate::target::medium::Medium;
@@ -141,7 +141,7 @@ impl Target for Compare<'_> {
         }
     }
 
-    fn begin(&self, _: Option<u64>, _: u64, _: &dyn Observer) -> Result<(), TargetError> {
+    fn begin(&self, _: &Plan, _: &dyn Observer) -> Result<(), TargetError> {
         Ok(())
     }
 

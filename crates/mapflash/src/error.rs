@@ -172,7 +172,9 @@ impl AppError {
 
     fn flash_status(&self, error: &FlashError) -> Status {
         match error {
-            FlashError::LengthMismatch { .. } | FlashError::RangeDigest { .. } => Status::WrongImage,
+            FlashError::LengthMismatch { .. } | FlashError::LongerThanMap { .. } | FlashError::RangeDigest { .. } => {
+                Status::WrongImage
+            }
             FlashError::TooSmall { .. } => Status::Refused,
             FlashError::NotHeld { .. } | FlashError::Differs { .. } => Status::NotHeld,
             FlashError::NoProof { .. } | FlashError::NoDigests => Status::NoProof,
@@ -252,7 +254,7 @@ fn flash_kind(error: &FlashError) -> &'static str {
             TargetError::Unreadable { .. } => "target_unreadable",
             _ => "target_failed",
         },
-        FlashError::LengthMismatch { .. } => "length_mismatch",
+        FlashError::LengthMismatch { .. } | FlashError::LongerThanMap { .. } => "length_mismatch",
         FlashError::RangeDigest { .. } => "range_digest",
         FlashError::TooSmall { .. } | FlashError::GoesOn { .. } => "target_too_small",
         FlashError::NotHeld { .. } => "not_held",

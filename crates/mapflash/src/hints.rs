@@ -44,7 +44,7 @@ fn of_flash(error: &FlashError, device: bool) -> Vec<String> {
     match error {
         FlashError::Target(error) => of_target(error, device),
         FlashError::Image(error) => of_image(error),
-        FlashError::LengthMismatch { .. } => {
+        FlashError::LengthMismatch { .. } | FlashError::LongerThanMap { .. } => {
             one("the map may be of another build; name the right one with --bmap, or write every byte with --nobmap")
         }
         FlashError::RangeDigest { .. } => {

@@ -151,9 +151,9 @@ fn try_read_pieces(
         let mut work = Work { piece, buffer: None };
         let mut ended = false;
         if piece.kind == Kind::Data {
-            while reader.position() < piece.extent.start() && !run.stopping() {
-                reader.skip_to(piece.extent.start().min(reader.position().saturating_add(SKIP_STEP)))?;
-                progress.reached(reader.position());
+            skip_to(run, reader, piece.extent.start(), progress)?;
+            if run.stopping() {
+                return Ok(None);
             }
             let mut buffer = pool.take();
             let len = usize::try_from(piece.extent.len()).unwrap_or(usize::MAX).min(buffer.len());
@@ -184,24 +184,30 @@ fn try_read_pieces(
         }
     }
     // To the very end: what is behind the last piece is checked too, and counted.
-    let length = match run.plan.image_size() {
-        Some(size) if !run.stopping() => {
-            while reader.position() < size && !run.stopping() {
-                reader.skip_to(size.min(reader.position().saturating_add(SKIP_STEP)))?;
-                progress.reached(reader.position());
-            }
-            if run.stopping() {
-                return Ok(None);
-            }
-            let length = reader.finish()?;
-            if length != size {
-                return Err(FlashError::LengthMismatch { image: length, map: size });
-            }
-            length
-        }
-        _ => reader.finish()?,
-    };
-    Ok(Some(length))
+    let Some(size) = run.plan.image_size() else { return Ok(Some(reader.finish()?)) };
+    skip_to(run, reader, size, progress)?;
+    if run.stopping() {
+        return Ok(None);
+    }
+    // One byte more is one too many, and known now rather than after all the rest.
+    if reader.read(&mut [0])? > 0 {
+        return Err(FlashError::LongerThanMap { map: size });
+    }
+    Ok(Some(reader.finish()?))
+}
+
+/// Goes forward in steps, so that it can be stopped and tells where it is.
+pub(super) fn skip_to(
+    run: &Run<'_>,
+    reader: &mut dyn ImageReader,
+    to: u64,
+    progress: &Progress<'_>,
+) -> Result<(), FlashError> {
+    while reader.position() < to && !run.stopping() {
+        reader.skip_to(to.min(reader.position().saturating_add(SKIP_STEP)))?;
+        progress.reached(reader.position());
+    }
+    Ok(())
 }
 
 /// Fills `into` unless the image ends first.

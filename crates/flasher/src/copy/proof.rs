@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use bmap::{Algorithm, ByteRange, Hasher};
-use image::Wanted;
 use image::buffer::AlignedBuffer;
+use image::{ImageError, Wanted};
 
 use super::Reopen;
-use super::pipeline::{Done, Expected, Held as HeldPiece};
+use super::pipeline::{Done, Expected, Held as HeldPiece, skip_to};
 use super::run::{Progress, Run};
 use crate::error::FlashError;
 use crate::event::{Event, Stage};
@@ -26,17 +26,25 @@ pub(super) trait Rewrite {
 }
 
 /// From the image, opened again.
-pub(super) struct Again<'a>(pub(super) Option<Reopen<'a>>);
+pub(super) struct Again<'a> {
+    pub(super) run: &'a Run<'a>,
+    pub(super) reopen: Option<Reopen<'a>>,
+}
 
 impl Rewrite for Again<'_> {
     fn each(&self, pieces: &[Done], write: &mut Write<'_>) -> Result<Option<()>, FlashError> {
-        let Some(reopen) = self.0 else { return Ok(None) };
+        let Some(reopen) = self.reopen else { return Ok(None) };
         let wanted: Arc<[ByteRange]> = pieces.iter().map(|piece| piece.extent).collect();
         let mut reader = reopen()?.read(Wanted::Ranges(wanted))?;
         for piece in pieces {
             let mut bytes = AlignedBuffer::new(usize::try_from(piece.extent.len()).unwrap_or(0));
-            reader.skip_to(piece.extent.start())?;
-            reader.read_exact(&mut bytes)?;
+            // Skipping tells no progress here: what is counted is what is read back.
+            skip_to(self.run, &mut *reader, piece.extent.start(), &Progress::silent())?;
+            self.run.check_cancel()?;
+            match reader.read_exact(&mut bytes) {
+                Err(ImageError::TooShort { .. }) => return Err(FlashError::SourceChanged { extent: piece.extent }),
+                result => result?,
+            }
             let expected = Expected::Bytes(Hasher::digest(Algorithm::Sha256, &bytes));
             if piece.expected != expected {
                 return Err(FlashError::SourceChanged { extent: piece.extent });

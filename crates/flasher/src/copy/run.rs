@@ -69,6 +69,11 @@ impl<'a> Progress<'a> {
         Self { stage, observer, done: zero(), told: zero(), position: zero() }
     }
 
+    /// One that nobody hears.
+    pub(super) fn silent() -> Progress<'static> {
+        Progress::new(Stage::Prove, &())
+    }
+
     /// `bytes` more are done.
     pub(super) fn add(&self, bytes: u64) {
         add(&self.done, bytes);
@@ -102,6 +107,7 @@ impl Drop for Progress<'_> {
 
 impl<'a> Run<'a> {
     pub(super) fn new(job: &Job<'a>) -> Self {
+        job.cancel.halt(false);
         Self {
             plan: job.plan,
             target: job.target,
@@ -110,7 +116,7 @@ impl<'a> Run<'a> {
             attempts: job.options.attempts,
             check_digests: job.options.check_digests,
             counters: Counters::default(),
-            clearing: Clearing::default(),
+            clearing: Clearing::new(),
             state: Mutex::new(TargetState::Unchanged),
             stop: AtomicBool::new(false),
             error: Mutex::new(None),
@@ -121,6 +127,8 @@ impl<'a> Run<'a> {
     pub(super) fn fail(&self, error: FlashError) {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         self.stop.store(true, Ordering::SeqCst);
+        // A source that waits for bytes nobody needs any more.
+        self.cancel.halt(true);
     }
 
     /// Whether a thread failed or somebody asked to stop.
@@ -170,7 +178,7 @@ impl<'a> Run<'a> {
         if self.target.geometry().fresh {
             self.set(TargetState::NoHead { written: 0 });
         }
-        Ok(self.target.begin(self.plan.image_size(), self.plan.alignment(), self.observer)?)
+        Ok(self.target.begin(self.plan, self.observer)?)
     }
 
     /// Zeros over what boots, on the medium and read back.
@@ -207,7 +215,9 @@ impl<'a> Run<'a> {
             let (target, attempts) = (self.target.name(), self.attempts);
             return Err(FlashError::NotHeld { target, pieces: left, attempts, rewritable: true, source: None });
         }
-        self.set(TargetState::NoHead { written: 0 });
+        if self.plan.survivors().is_empty() {
+            self.set(TargetState::NoHead { written: 0 });
+        }
         Ok(())
     }
 
@@ -224,17 +234,19 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn write_head(&self, head: &[Held]) -> Result<(), FlashError> {
-        self.set(TargetState::HeadIncomplete);
         let progress = Progress::new(Stage::Head, self.observer);
         for held in head {
             self.check_cancel()?;
+            self.set(TargetState::HeadIncomplete);
             match held.piece.kind {
                 Kind::Data => self.write_data(held.piece.extent, &held.bytes)?,
                 _ => self.make_zero(held.piece.extent)?,
             }
             progress.add(held.piece.extent.len());
         }
-        Ok(self.target.sync()?)
+        self.target.sync()?;
+        self.set(TargetState::WrittenUnproven);
+        Ok(())
     }
 
     /// Writes a piece; zeros in it are left to the target where it can make them for free and no map says that they

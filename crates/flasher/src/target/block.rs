@@ -2,8 +2,8 @@
 //!
 //! It is opened for us alone (`O_EXCL`), after a look at what uses it, so that a refusal can name the mount. Data goes
 //! out by direct I/O: a transfer is done when the device has taken it, so progress is honest and nothing is left to
-//! flush at the end but the device's own cache. Maps with odd block sizes, whose pieces share pages, are written through
-//! the page cache instead, paced so that it stays nearly clean.
+//! flush at the end but the device's own cache. Maps with odd block sizes, whose pieces share pages, and maps of very
+//! many small ranges are written through the page cache instead, paced so that it stays nearly clean.
 //!
 //! Left out: formatting, `BLKDISCARD` (it promises nothing about what is read afterwards).
 
@@ -20,9 +20,11 @@ use nix::errno::Errno;
 use nix::fcntl::FallocateFlags;
 
 use super::medium::Medium;
+use super::pacing::Pacing;
 use super::{Geometry, Refusal, Target, TargetError, Zeroed, extent, note, wide};
 use crate::disk::{DeviceNumber, Disk, System};
 use crate::event::{Note, Observer};
+use crate::plan::Plan;
 use crate::queue::Tuning;
 use crate::sys;
 
@@ -43,6 +45,7 @@ pub struct BlockTarget {
     logical_block: u64,
     write_direct: AtomicBool,
     can_zero: AtomicBool,
+    pacing: Pacing,
     tuning: Mutex<Tuning>,
 }
 
@@ -98,6 +101,9 @@ impl BlockTarget {
         }
         let medium = buffered.try_clone().and_then(|file| Medium::of(path, file)).map_err(&failed)?;
         let logical_block = u64::from(sys::logical_block(&buffered).map_err(&failed)?);
+        if logical_block > PAGE {
+            return Err(refused(Refusal::LargeSectors(logical_block)));
+        }
         Ok(Self {
             path: path.to_owned(),
             buffered,
@@ -108,6 +114,7 @@ impl BlockTarget {
             logical_block,
             write_direct: AtomicBool::new(true),
             can_zero: AtomicBool::new(true),
+            pacing: Pacing::default(),
             tuning: Mutex::default(),
         })
     }
@@ -144,9 +151,8 @@ impl BlockTarget {
     }
 
     fn write_through_cache(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        let extent = extent(at, bytes.len());
         self.buffered.write_all_at(bytes, at)?;
-        sys::wait_write_back(&self.buffered, extent)
+        self.pacing.wrote(&self.buffered, extent(at, bytes.len()))
     }
 }
 
@@ -167,10 +173,14 @@ impl Target for BlockTarget {
         }
     }
 
-    fn begin(&self, _length: Option<u64>, alignment: u64, observer: &dyn Observer) -> Result<(), TargetError> {
-        self.write_direct.store(alignment.is_multiple_of(PAGE), Ordering::Relaxed);
+    fn begin(&self, plan: &Plan, observer: &dyn Observer) -> Result<(), TargetError> {
+        // Thousands of small transfers, each waited for, are slow: there the page cache may gather them.
+        let direct = plan.alignment().is_multiple_of(PAGE) && !plan.is_fragmented();
+        self.write_direct.store(direct, Ordering::Relaxed);
         if let Ok(folder) = self.system.queue_folder(self.disk.number) {
-            *self.tuning.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Tuning::apply(&folder, observer);
+            // Held all the while, so that nobody restores in between.
+            let mut tuning = self.tuning.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            *tuning = Tuning::apply(&folder, observer);
         }
         Ok(())
     }

@@ -8,15 +8,17 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bmap::ByteRange;
 use nix::fcntl::FallocateFlags;
 
 use super::medium::Medium;
+use super::pacing::Pacing;
 use super::{Geometry, Refusal, Target, TargetError, Zeroed, extent};
+use crate::disk::{System, Use};
 use crate::event::Observer;
-use crate::sys;
+use crate::plan::Plan;
 
 /// A file that an image is written to.
 #[derive(Debug)]
@@ -26,8 +28,9 @@ pub struct FileTarget {
     /// The same file for reading back; a character device has none.
     medium: Option<Medium>,
     use_as: UseAs,
-    /// Extents whose write-back was started and not yet waited for, oldest first.
-    dirty: Mutex<Pacing>,
+    pacing: Pacing,
+    /// How far the image's bytes and zeros have come: zeros at the end do not make a file longer by themselves.
+    reached: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,16 +42,6 @@ enum UseAs {
     /// A character device.
     Character,
 }
-
-#[derive(Debug, Default)]
-struct Pacing {
-    extents: std::collections::VecDeque<ByteRange>,
-    bytes: u64,
-}
-
-/// How much may be on its way from the page cache to the medium before writing waits: enough to keep a disk busy, little
-/// enough that the final sync is short and progress means what it says.
-const WINDOW: u64 = 64 << 20;
 
 /// The unit in which zeros are left out: a page, which every filesystem can keep as a hole.
 const PAGE: u64 = 4096;
@@ -108,7 +101,11 @@ impl FileTarget {
             UseAs::Character => None,
             _ => Some(file.try_clone().and_then(|file| Medium::of(path, file)).map_err(&failed)?),
         };
-        Ok(Self { path: path.to_owned(), file, medium, use_as, dirty: Mutex::default() })
+        let held = medium.as_ref().and_then(|medium| System::default().loop_on(medium.identity()));
+        if let Some(by) = held {
+            return Err(refused(Refusal::InUse(vec![Use::Held { device: path.to_owned(), by }])));
+        }
+        Ok(Self { path: path.to_owned(), file, medium, use_as, pacing: Pacing::default(), reached: AtomicU64::new(0) })
     }
 
     /// What it is, as [`Medium::identity`] tells it; `None` for a character device.
@@ -123,23 +120,6 @@ impl FileTarget {
 
     fn io(&self, action: &'static str, extent: ByteRange) -> impl Fn(io::Error) -> TargetError + '_ {
         move |source| TargetError::Io { target: self.name(), action, extent, source }
-    }
-
-    /// Starts write-back of what was just written and waits for the oldest once too much is under way.
-    fn pace(&self, extent: ByteRange) -> io::Result<()> {
-        sys::start_write_back(&self.file, extent)?;
-        let mut late = Vec::new();
-        {
-            let mut dirty = self.dirty.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            dirty.extents.push_back(extent);
-            dirty.bytes += extent.len();
-            while dirty.bytes > WINDOW {
-                let Some(oldest) = dirty.extents.pop_front() else { break };
-                dirty.bytes -= oldest.len();
-                late.push(oldest);
-            }
-        }
-        late.into_iter().try_for_each(|extent| sys::wait_write_back(&self.file, extent))
     }
 }
 
@@ -159,13 +139,13 @@ impl Target for FileTarget {
         }
     }
 
-    fn begin(&self, length: Option<u64>, _alignment: u64, _observer: &dyn Observer) -> Result<(), TargetError> {
+    fn begin(&self, plan: &Plan, _observer: &dyn Observer) -> Result<(), TargetError> {
         if self.use_as != UseAs::Fresh {
             return Ok(());
         }
         let failed = self.whole("set the length of");
         self.file.set_len(0).map_err(&failed)?;
-        length.map_or(Ok(()), |length| self.file.set_len(length)).map_err(&failed)
+        plan.image_size().map_or(Ok(()), |length| self.file.set_len(length)).map_err(&failed)
     }
 
     fn write(&self, at: u64, bytes: &[u8]) -> Result<(), TargetError> {
@@ -173,7 +153,7 @@ impl Target for FileTarget {
         self.file.write_all_at(bytes, at).map_err(self.io("write", extent))?;
         match self.use_as {
             UseAs::Character => Ok(()),
-            _ => self.pace(extent).map_err(self.io("write", extent)),
+            _ => self.pacing.wrote(&self.file, extent).map_err(self.io("write", extent)),
         }
     }
 
@@ -188,7 +168,10 @@ impl Target for FileTarget {
         };
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         match nix::fcntl::fallocate(self.file.as_fd(), flags, start, len) {
-            Ok(()) => Ok(Zeroed::Guaranteed),
+            Ok(()) => {
+                self.reached.fetch_max(extent.end(), Ordering::Relaxed);
+                Ok(Zeroed::Guaranteed)
+            }
             Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS) => Ok(Zeroed::Unsupported),
             Err(errno) => Err(self.io("zero", extent)(errno.into())),
         }
@@ -197,7 +180,15 @@ impl Target for FileTarget {
     fn sync(&self) -> Result<(), TargetError> {
         match self.use_as {
             UseAs::Character => Ok(()),
-            _ => self.file.sync_all().map_err(self.whole("sync")),
+            UseAs::Disk(_) => self.file.sync_all().map_err(self.whole("sync")),
+            UseAs::Fresh => {
+                let reached = self.reached.load(Ordering::Relaxed);
+                let len = self.file.metadata().map_err(self.whole("sync"))?.len();
+                if len < reached {
+                    self.file.set_len(reached).map_err(self.whole("set the length of"))?;
+                }
+                self.file.sync_all().map_err(self.whole("sync"))
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use bmap::ByteRange;
 
 use super::{Geometry, Target, TargetError, Zeroed, extent};
 use crate::event::Observer;
+use crate::plan::Plan;
 
 /// Something that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +152,7 @@ impl Target for MemoryTarget {
         self.geometry
     }
 
-    fn begin(&self, _length: Option<u64>, _alignment: u64, _observer: &dyn Observer) -> Result<(), TargetError> {
+    fn begin(&self, _plan: &Plan, _observer: &dyn Observer) -> Result<(), TargetError> {
         self.state().calls.push(Call::Begin);
         Ok(())
     }

@@ -7,6 +7,7 @@ pub mod block;
 pub mod file;
 pub mod medium;
 pub mod memory;
+mod pacing;
 
 use std::fmt;
 use std::io;
@@ -15,6 +16,7 @@ use bmap::ByteRange;
 
 use crate::disk::Use;
 use crate::event::{Note, Observer};
+use crate::plan::Plan;
 
 /// What a target looks like before anything is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +57,11 @@ pub trait Target: fmt::Debug + Send + Sync {
     /// What it looks like.
     fn geometry(&self) -> Geometry;
 
-    /// Called once, just before the first change. `length`: bytes of the image where they are known. `alignment`: every
-    /// write begins at a multiple of this many bytes and, but for the image's end, ends at one.
+    /// Called once, just before the first change, with the plan that is about to be carried out.
     ///
     /// # Errors
     /// When the target cannot be prepared. It is unchanged then, but for a file, which may already be empty.
-    fn begin(&self, length: Option<u64>, alignment: u64, observer: &dyn Observer) -> Result<(), TargetError>;
+    fn begin(&self, plan: &Plan, observer: &dyn Observer) -> Result<(), TargetError>;
 
     /// Writes `bytes` at offset `at`. When this returns they may still be in a cache. Fastest when `bytes` lie at a
     /// 4096-aligned address.
@@ -110,6 +111,8 @@ pub enum Refusal {
     ReadOnly,
     /// It is the image itself.
     IsTheImage,
+    /// Its sectors are larger than the 4096 bytes that transfers are aligned to.
+    LargeSectors(u64),
     /// A directory, pipe, socket: nothing an image can be written to.
     WrongKind(&'static str),
 }
@@ -125,6 +128,7 @@ impl fmt::Display for Refusal {
             Self::SystemDisk => f.write_str("the running system lives on it"),
             Self::ReadOnly => f.write_str("it is read-only"),
             Self::IsTheImage => f.write_str("it is the image itself"),
+            Self::LargeSectors(bytes) => write!(f, "its sectors have {bytes} bytes, and 4096 is the most we handle"),
             Self::WrongKind(kind) => write!(f, "it is {kind}, not a file or block device"),
         }
     }
@@ -195,6 +199,11 @@ pub enum TargetError {
 /// `len` bytes at `at`; nothing where no device could be that long.
 fn extent(at: u64, len: usize) -> ByteRange {
     ByteRange::at(at, wide(len)).unwrap_or(ByteRange::first(0))
+}
+
+/// The smallest range that holds both.
+fn span(one: ByteRange, other: ByteRange) -> ByteRange {
+    ByteRange::new(one.start().min(other.start()), one.end().max(other.end())).unwrap_or(one)
 }
 
 /// A length in memory as the type that offsets have.

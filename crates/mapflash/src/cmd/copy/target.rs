@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use bmap::ByteRange;
 use flasher::disk::Disk;
 use flasher::event::Observer;
+use flasher::plan::Plan;
 use flasher::target::block::BlockTarget;
 use flasher::target::file::FileTarget;
 use flasher::target::{Geometry, Target, TargetError, Zeroed};
@@ -145,7 +146,7 @@ impl Target for Absent {
         Geometry { size: None, fresh: true, partition: false, zero_granule: 4096, readable: true, depth: 1 }
     }
 
-    fn begin(&self, _: Option<u64>, _: u64, _: &dyn Observer) -> Result<(), TargetError> {
+    fn begin(&self, _: &Plan, _: &dyn Observer) -> Result<(), TargetError> {
         Err(self.error())
     }
 
