@@ -30,6 +30,12 @@
 //! is no way to say that an image ends inside a block: the last one is padded. Source: `sparse_format.h` of AOSP's
 //! libsparse, and img2simg and simg2img 29.0.6 for what is tolerated.
 //!
+//! # Checksums
+//! They are counted and not verified, because nobody agrees what they are of. AOSP's libsparse (`output_file.cpp`) leaves
+//! DONT_CARE blocks out of the sum it writes and counts one block of a FILL chunk, however many it has; a device whose
+//! DONT_CARE blocks stay as they are has a flat image of which nobody can have summed the bytes. Its header's field is
+//! always 0, and simg2img does not look at either. A digest in the block map is the way to know.
+//!
 //! # What we write, and why
 //! U-Boot (2023 to 2025) skips a longer file header twice, does not pass over the data of a CRC32 chunk, and fails an
 //! image, after writing it all, whose chunks do not add up to the header's blocks. So what is made here has headers of

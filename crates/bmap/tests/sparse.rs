@@ -316,6 +316,12 @@ fn bad_sparse_images_are_refused_with_the_place() {
         ("cut data", image(1, &[raw], 28, 12)[..47].to_vec(), |e| {
             matches!(e, SparseError::Truncated { offset: 40, .. })
         }),
+        ("a byte behind the last chunk", [image(1, &[raw], 28, 12), vec![0]].concat(), |e| {
+            matches!(e, SparseError::Trailing { offset: 48 })
+        }),
+        ("a chunk more than the header says", [image(1, &[raw], 28, 12), image(1, &[raw], 28, 12)].concat(), |e| {
+            matches!(e, SparseError::Trailing { offset: 48 })
+        }),
         ("a missing chunk", image(1, &[raw, raw], 28, 12)[..48].to_vec(), |e| {
             matches!(e, SparseError::Truncated { offset: 48, inside: "a chunk header" })
         }),
@@ -327,6 +333,34 @@ fn bad_sparse_images_are_refused_with_the_place() {
     let bomb = image(u32::MAX, &[(0xCAC2, u32::MAX, 16, b"\0\0\0\0")], 28, 12);
     let error = sparse::apply(bomb.as_slice(), &mut Cursor::new(Vec::new()), 1 << 20).unwrap_err();
     assert!(matches!(error, SparseError::TooLarge { size: 0x7_FFFF_FFF8, most: 0x10_0000 }), "{error}");
+}
+
+#[test]
+fn checksums_are_counted() {
+    let crc = (0xCAC4, 0, 16, &b"\x01\x02\x03\x04"[..]);
+    let mut bytes = image(1, &[(0xCAC1, 1, 20, b"12345678"), crc, crc], 28, 12);
+    let count = |bytes: &[u8]| sparse::apply(bytes, &mut Cursor::new(Vec::new()), 8).unwrap().checksums_ignored;
+    assert_eq!(count(&bytes), 2);
+    bytes[24] = 1;
+    assert_eq!(count(&bytes), 3);
+}
+
+#[test]
+fn finishing_passes_over_what_is_left_and_finds_what_follows() {
+    let raw = (0xCAC1, 1, 20, &b"12345678"[..]);
+    let bytes = image(2, &[raw, raw], 28, 12);
+    let mut parser = Parser::new(bytes.as_slice()).unwrap();
+    parser.next_chunk().unwrap();
+    parser.read_data(&mut [0; 3]).unwrap();
+    parser.finish().unwrap();
+    parser.finish().unwrap();
+    assert_eq!(parser.offset(), 68);
+    let mut parser = Parser::new(&bytes[..60]).unwrap();
+    assert!(matches!(parser.finish(), Err(SparseError::Truncated { offset: 60, .. })));
+    let longer = [&bytes[..], b"x"].concat();
+    let mut parser = Parser::new(longer.as_slice()).unwrap();
+    assert!(matches!(parser.finish(), Err(SparseError::Trailing { offset: 68 })));
+    assert!(matches!(parser.finish(), Err(SparseError::AfterError)));
 }
 
 #[test]

@@ -15,7 +15,8 @@ pub struct Applied {
     pub size: u64,
     /// Bytes written, by RAW and FILL together.
     pub written: u64,
-    /// CRC32 chunks, none of which was verified.
+    /// How many checksums there are: CRC32 chunks, and the one of the file header where it is not 0. None was verified:
+    /// see [the format](super#checksums).
     pub checksums_ignored: u32,
 }
 
@@ -23,14 +24,14 @@ pub struct Applied {
 /// `most` bounds the flat image in bytes: a FILL chunk of 16 bytes can make terabytes.
 ///
 /// # Errors
-/// [`SparseError`]. What came before the bad place was written already.
+/// [`SparseError`], also for bytes behind the last chunk. What came before the bad place was written already.
 pub fn apply(input: impl Read, output: &mut (impl Write + Seek), most: u64) -> Result<Applied, SparseError> {
     let mut parser = Parser::new(input)?;
     let (size, block_size) = (parser.image_size(), parser.header().block_size);
     if size > most {
         return Err(SparseError::TooLarge { size, most });
     }
-    let mut applied = Applied { size, written: 0, checksums_ignored: 0 };
+    let mut applied = Applied { size, written: 0, checksums_ignored: u32::from(parser.header().checksum != 0) };
     let mut buffer = vec![0; STEP];
     while let Some(chunk) = parser.next_chunk()? {
         let start = u64::from(chunk.start) * block_size.bytes();
@@ -59,5 +60,6 @@ pub fn apply(input: impl Read, output: &mut (impl Write + Seek), most: u64) -> R
         }
         applied.written += len;
     }
+    parser.finish()?;
     Ok(applied)
 }

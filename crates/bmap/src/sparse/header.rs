@@ -23,7 +23,8 @@ pub struct FileHeader {
     pub blocks: u32,
     /// Chunks in this file.
     pub chunks: u32,
-    /// CRC-32 of the flat image; 0 when nobody computed it. We write 0 and do not verify it: nobody else does.
+    /// CRC-32 of the flat image; 0 when nobody computed it. We write 0 and do not verify it: see
+    /// [the format](super#checksums).
     pub checksum: u32,
 }
 

@@ -24,7 +24,7 @@ pub enum Content {
     Fill([u8; 4]),
     /// They stay as they are.
     DontCare,
-    /// The CRC-32 of the image so far. Not verified here.
+    /// The CRC-32 of the image so far. Not verified: see [the format](super#checksums).
     Crc32(u32),
 }
 
@@ -75,6 +75,12 @@ pub enum SparseError {
         stated: u32,
         /// What the chunks cover.
         counted: u32,
+    },
+    /// Something else behind the last chunk.
+    #[error("the sparse image has other bytes behind its last chunk, from byte {offset} on")]
+    Trailing {
+        /// Where the first of them is.
+        offset: u64,
     },
     /// A read after an error, which could only give nonsense.
     #[error("the sparse image was already found to be bad")]
@@ -147,7 +153,7 @@ impl<R: Read> Parser<R> {
     }
 
     /// The next chunk; `None` behind the last one, when all blocks are accounted for. Data of the chunk before that
-    /// nobody read is passed over. What lies behind the last chunk is not read.
+    /// nobody read is passed over. What lies behind the last chunk is not read: that is for [`Parser::finish`].
     ///
     /// # Errors
     /// [`SparseError`] when the image is truncated or contradicts itself; from then on, every call fails.
@@ -166,6 +172,22 @@ impl<R: Read> Parser<R> {
             parser.read(part, "the data of a RAW chunk")?;
             parser.unread -= u64::try_from(len).unwrap_or(parser.unread);
             Ok(len)
+        })
+    }
+
+    /// Goes to the end: passes over the chunks that are left, and makes sure that nothing lies behind the last one.
+    ///
+    /// # Errors
+    /// [`SparseError::Trailing`] when the reader has more bytes, and the errors of [`Parser::next_chunk`].
+    pub fn finish(&mut self) -> Result<(), SparseError> {
+        while self.next_chunk()?.is_some() {}
+        self.guarded(|parser| {
+            let offset = parser.offset;
+            let more = io::copy(&mut parser.reader.by_ref().take(1), &mut io::sink());
+            match more.map_err(|source| SparseError::Read { offset, source })? {
+                0 => Ok(()),
+                _ => Err(SparseError::Trailing { offset }),
+            }
         })
     }
 
