@@ -130,13 +130,13 @@ pub enum ImageError {
         limit: u64,
     },
     /// The image ends before the bytes that were asked for.
-    #[error("{name} is too short: it ends at byte {len}, and byte {wanted} was wanted")]
+    #[error("{name} is too short: it has {len} bytes, and {wanted} were wanted")]
     TooShort {
         /// The image's name.
         name: Arc<str>,
         /// Its unpacked length.
         len: u64,
-        /// The first byte that was wanted and is missing, or the offset that was to be reached.
+        /// The length it would have to have: the end of what was to be read, or the offset that was to be reached.
         wanted: u64,
     },
     /// The first bytes of the image lie so deep in the packed data that they cannot be had ahead of reading.
@@ -277,7 +277,7 @@ mod tests {
             ),
             (
                 ImageError::TooShort { name: name(), len: 5, wanted: 9 },
-                "disk.img is too short: it ends at byte 5, and byte 9 was wanted",
+                "disk.img is too short: it has 5 bytes, and 9 were wanted",
             ),
             (
                 ImageError::Failed { name: name(), unpacked: 7 },

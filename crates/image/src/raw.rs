@@ -25,11 +25,25 @@ pub(crate) struct RawFile {
     context: Context,
     file: PackedFile,
     position: u64,
+    failed: bool,
 }
 
 impl RawFile {
     pub(crate) fn new(context: Context, file: PackedFile) -> Self {
-        Self { context, file, position: 0 }
+        Self { context, file, position: 0, failed: false }
+    }
+
+    /// Remembers that something failed: what is read after that is no image any more.
+    fn fail(&mut self, fault: Fault) -> ImageError {
+        self.failed = true;
+        self.context.error(fault, self.position)
+    }
+
+    fn check(&self) -> Result<(), ImageError> {
+        if self.failed {
+            return Err(ImageError::Failed { name: Arc::clone(&self.context.name), unpacked: self.position });
+        }
+        Ok(())
     }
 }
 
@@ -47,17 +61,19 @@ impl ImageReader for RawFile {
     }
 
     fn read(&mut self, into: &mut [u8]) -> Result<usize, ImageError> {
+        self.check()?;
         let len = narrow(self.file.len - self.position, into.len());
         if len == 0 {
             return Ok(0);
         }
         let count = self.file.read_at(&mut into[..len], self.position);
-        let count = count.map_err(|fault| self.context.error(fault, self.position))?;
+        let count = count.map_err(|fault| self.fail(fault))?;
         self.position += wide(count);
         Ok(count)
     }
 
     fn skip_to(&mut self, offset: u64) -> Result<(), ImageError> {
+        self.check()?;
         check_forward(&self.context, self.position, offset)?;
         if offset > self.file.len {
             let name = Arc::clone(&self.context.name);
@@ -69,10 +85,11 @@ impl ImageReader for RawFile {
 
     /// A file that grew or shrank since it was opened is an error even if every byte asked for was there.
     fn finish(&mut self) -> Result<u64, ImageError> {
+        self.check()?;
         let now = (&*self.file.file).seek(SeekFrom::End(0));
-        let now = now.map_err(|error| self.context.error(Fault::Read(self.position, error), self.position))?;
+        let now = now.map_err(|error| self.fail(Fault::Read(self.position, error)))?;
         if now != self.file.len {
-            return Err(self.context.error(Fault::Resized { was: self.file.len, now }, self.position));
+            return Err(self.fail(Fault::Resized { was: self.file.len, now }));
         }
         self.position = self.file.len;
         Ok(self.position)

@@ -7,7 +7,10 @@ use crate::num::wide;
 
 /// The unpacked bytes of an image, in order.
 ///
-/// After an error every further call fails too: there is no way to read past damage by trying again.
+/// After an error of reading or decoding every further call fails with [`ImageError::Failed`]: there is no way to read
+/// past damage by trying again. Two errors are about the question, not the image, and reading may go on after them:
+/// [`ImageError::Unwanted`], which moves nothing, and [`ImageError::TooShort`], which leaves the position at the image's
+/// end or where it was.
 pub trait ImageReader: Send + std::fmt::Debug {
     /// The image's name, for messages.
     fn name(&self) -> &Arc<str>;
@@ -46,12 +49,13 @@ pub trait ImageReader: Send + std::fmt::Debug {
     /// # Errors
     /// [`ImageError::TooShort`] when the image ends first, and the errors of [`read`](Self::read).
     fn read_exact(&mut self, into: &mut [u8]) -> Result<(), ImageError> {
+        let wanted = self.position().saturating_add(wide(into.len()));
         let mut done = 0;
         while done < into.len() {
             let count = self.read(&mut into[done..])?;
             if count == 0 {
                 let len = self.position();
-                return Err(ImageError::TooShort { name: Arc::clone(self.name()), len, wanted: len });
+                return Err(ImageError::TooShort { name: Arc::clone(self.name()), len, wanted });
             }
             done += count;
         }

@@ -59,14 +59,19 @@ fn an_image_that_is_too_short_says_where_it_ends() {
     for packing in PACKINGS {
         for source in SOURCES {
             let image = || open(&(packing.pack)(&data), source, &Options::default()).unwrap();
-            let too_short = |error| matches!(error, ImageError::TooShort { len: 300_000, .. });
-            assert!(too_short(read_ranges(image(), &[range(5, 10), range(200_000, 300_001)], 0).unwrap_err()));
-            assert!(too_short(read_ranges(image(), &[range(400_000, 400_001)], 0).unwrap_err()));
+            let too_short = |ranges: &[_], end| {
+                let error = read_ranges(image(), ranges, 0).unwrap_err();
+                matches!(error, ImageError::TooShort { len: 300_000, wanted, .. } if wanted == end)
+            };
+            assert!(too_short(&[range(5, 10), range(200_000, 300_001)], 300_001), "{} {source:?}", packing.name);
+            assert!(too_short(&[range(400_000, 400_001)], 400_000), "{} {source:?}", packing.name);
             // The end itself can be reached.
             let mut reader = image().read(Wanted::Ranges([range(0, 1)].into())).unwrap();
             reader.skip_to(300_000).unwrap();
             assert_eq!(reader.read(&mut [0; 8]).unwrap(), 0, "{} {source:?}", packing.name);
+            // Neither going back nor going too far is the image's fault: the reader stays good.
             assert!(matches!(reader.skip_to(299_999), Err(ImageError::Unwanted { offset: 299_999, .. })));
+            assert!(matches!(reader.skip_to(300_001), Err(ImageError::TooShort { len: 300_000, wanted: 300_001, .. })));
             assert_eq!(reader.finish().unwrap(), 300_000);
         }
     }
@@ -113,8 +118,13 @@ fn raw_files_that_change_length_are_noticed() {
     file.as_file().set_len(5000).unwrap();
     let error = shrinking.read_exact(&mut [0; 4000]).unwrap_err();
     assert!(matches!(error, ImageError::Resized { was: 10_000, now: 5000, .. }), "{error}");
-    assert!(shrinking.finish().is_err());
+    // Also when the bytes come back: they need not be those of the image.
+    file.as_file().set_len(10_000).unwrap();
+    assert!(matches!(shrinking.read(&mut [0; 10]), Err(ImageError::Failed { unpacked: 5000, .. })));
+    assert!(matches!(shrinking.skip_to(6000), Err(ImageError::Failed { .. })));
+    assert!(matches!(shrinking.finish(), Err(ImageError::Failed { .. })));
     file.as_file().set_len(10_001).unwrap();
     growing.read_exact(&mut [0; 10_000]).unwrap();
     assert!(matches!(growing.finish(), Err(ImageError::Resized { was: 10_000, now: 10_001, .. })));
+    assert!(matches!(growing.finish(), Err(ImageError::Failed { .. })));
 }
