@@ -152,6 +152,17 @@ impl AppError {
         Self { cause: Box::new(Cause::Flash(error)), state, device, signal }
     }
 
+    /// The same, but for what failed only because a signal asked the job to stop before anything was written: reading
+    /// the image, waiting for an answer.
+    pub(crate) fn stopped_by(mut self, signal: Option<u8>) -> Self {
+        let cut_short = matches!(&*self.cause, Cause::Flash(FlashError::Image(_) | FlashError::Cancelled));
+        if signal.is_some() && cut_short && !self.state.changed() {
+            self.cause = Box::new(Cause::Flash(FlashError::Cancelled));
+            self.signal = signal;
+        }
+        self
+    }
+
     /// The same, at a device.
     pub(crate) fn at_device(mut self, device: bool) -> Self {
         self.device = device;

@@ -1,7 +1,7 @@
 //! What will be done: arguments with defaults filled in and the block map found. Everything behind this file sees
 //! jobs, never arguments.
 
-mod stdin;
+pub(crate) mod stdin;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};

@@ -192,6 +192,11 @@ impl Display {
     }
 }
 
+/// Prints a JSON object past the display, for who cannot wait for it. Nobody can be told when that fails.
+pub(crate) fn print_object(object: &json::Object<'_>) {
+    let _ = json::write(&mut io::stdout().lock(), object);
+}
+
 /// Prints a line to standard error. Nobody can be told when that fails.
 pub(crate) fn print_line(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");

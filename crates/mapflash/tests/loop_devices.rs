@@ -220,6 +220,46 @@ fn a_disk_that_is_the_image() {
     error(&run, REFUSED);
 }
 
+/// The image lies on the disk, or the other way round, by other names.
+#[test]
+fn a_disk_that_shares_bytes_with_the_image() {
+    if !available("a_disk_that_shares_bytes_with_the_image") {
+        return;
+    }
+    let bench = Bench::new();
+    let before = fs::read(&bench.backing).unwrap();
+    let backing = bench.backing.to_str().unwrap();
+    let above = Loop::over(&bench.disk.device);
+    let mut pairs = vec![
+        // What is written to a loop device is written to the file behind it.
+        (backing, bench.disk.text(), "part of"),
+        (bench.disk.text(), backing, "what the image is on"),
+        (backing, above.text(), "part of"),
+        (above.text(), bench.disk.text(), "what the image is on"),
+    ];
+    let partition = format!("{}p2", bench.disk.text());
+    let (start, len) = (Shape::SMALL.root_start() * 8, Shape::SMALL.root_blocks() * 8);
+    let told = Command::new("addpart").args([bench.disk.text(), "2", &start.to_string(), &len.to_string()]).output();
+    let partitions = told.as_ref().is_ok_and(|output| output.status.success());
+    if partitions {
+        pairs.push((&partition, bench.disk.text(), "what the image is on"));
+        pairs.push((bench.disk.text(), &partition, "part of"));
+        pairs.push((&partition, backing, "what the image is on"));
+    } else {
+        println!("no partitions on loop devices: {told:?}");
+    }
+    for (image, target, why) in pairs {
+        let run = mapflash(["--json", "copy", "--nobmap", image, target]);
+        let error = error(&run, REFUSED);
+        assert_eq!((&error["kind"], &error["target_changed"]), (&"target_is_source".into(), &false.into()));
+        assert!(error["message"].as_str().unwrap().contains(why), "{image} onto {target}: {error}");
+    }
+    assert!(before == fs::read(&bench.backing).unwrap(), "a refused disk was written to");
+    if partitions {
+        tool("delpart", &[bench.disk.text(), "2"]);
+    }
+}
+
 /// Waits until `ready`, or fails after ten seconds.
 #[track_caller]
 fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
@@ -309,6 +349,34 @@ fn stopped_by_sigint() {
 fn stopped_by_sigterm() {
     if available("stopped_by_sigterm") {
         stopped_by(15);
+    }
+}
+
+/// The second signal does not wait for the job: here the job waits for an image that does not come.
+#[test]
+fn stopped_at_once_by_the_second_signal() {
+    if !available("stopped_at_once_by_the_second_signal") {
+        return;
+    }
+    let bench = Bench::new();
+    for round in 0..8 {
+        let (mut child, image) = bench.start_piped(&[]);
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(&image[..24 << 20]).unwrap();
+        wait_for("tuning", || bench.disk.setting("bdi/max_ratio") == "1");
+        // Both are there when it goes on, so that the job cannot end by itself between them.
+        for signal in [19, 2, 15, 18] {
+            send(&child, signal);
+        }
+        wait_for("the end", || child.try_wait().unwrap().is_some());
+        drop(input);
+        let run = Run::of(format!("copy, two signals, round {round}"), child.wait_with_output().unwrap());
+        bench.settings_are_as_before();
+        assert!(matches!(run.status, Some(130 | 143)), "{run:#?}");
+        let error = run.object("error");
+        assert_eq!((&error["kind"], &error["target_changed"]), (&"cancelled".into(), &true.into()), "{run:#?}");
+        assert_eq!(error["status"], run.status.unwrap(), "{run:#?}");
+        no_head(&bench.held());
     }
 }
 

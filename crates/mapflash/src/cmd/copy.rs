@@ -1,12 +1,15 @@
 //! `mapflash copy`
 
 mod ask;
+mod place;
 mod plan;
+mod sources;
 mod target;
 
 use std::path::Path;
 use std::time::Instant;
 
+use bmap::BlockMap;
 use flasher::{Cancel, Job, Report, TargetState, prepare};
 use image::Image;
 use serde_json::json;
@@ -18,19 +21,25 @@ use crate::render::Display;
 use crate::render::json::Object;
 use crate::render::text::{rate, size, span};
 use crate::signals::Watch;
+pub(crate) use sources::same_file;
 use target::Opened;
-pub(crate) use target::same_file;
 
 /// Writes an image.
 pub(crate) fn run(job: Copy, display: &Display) -> Result<(), AppError> {
+    let cancel = Cancel::new();
+    let watch = Watch::start(&cancel, display).map_err(|error| AppError::io("cannot watch for signals", error))?;
+    let done = open_and_write(job, &watch, &cancel, display);
+    done.map_err(|error| error.stopped_by(watch.caught()))
+}
+
+fn open_and_write(job: Copy, watch: &Watch, cancel: &Cancel, display: &Display) -> Result<(), AppError> {
     let path = match &job.source {
         Source::Stdin => Path::new("-"),
         Source::File(path) => path,
     };
-    let cancel = Cancel::new();
     let map = job.map.read(path)?;
-    let mut image = job.source.open(&job.unpack, &cancel)?;
-    target::refuse_sources(&job)?;
+    let mut image = job.source.open(&job.unpack, cancel)?;
+    sources::refuse(&job)?;
     // A download that failed, most likely; with a map the lengths would not agree.
     if map.is_none() && image.head(1)?.is_empty() {
         return Err(Cause::Empty(path.to_owned()).into());
@@ -38,19 +47,36 @@ pub(crate) fn run(job: Copy, display: &Display) -> Result<(), AppError> {
     tell_map(&job, &image, display);
 
     let target = if job.dry_run { Opened::for_planning(&job.dest)? } else { Opened::open(&job.dest)? };
-    let device = target.is_device();
-    let block_map = map.as_ref().map(|file| &file.map);
-    let made = prepare(&mut image, block_map, target.target(), &job.plan, display);
-    let made = made.map_err(|error| AppError::from(error).at_device(device)).inspect_err(|_| target.forget())?;
-    if job.dry_run {
-        return plan::show(&job, &image, block_map, &target, &made, display);
-    }
-    if !job.yes && !ask::may_overwrite(&target)? {
-        return Err(Cause::Declined(job.dest).into());
-    }
-
-    let watch = Watch::start(&cancel).map_err(|error| AppError::io("cannot watch for signals", error))?;
     watch.before_stopping(target.restore());
+    let map = map.as_ref().map(|file| &file.map);
+    let done = write(&job, image, map, &target, watch, cancel, display);
+    done.inspect_err(|error| {
+        if !error.state.changed() {
+            target.forget();
+        }
+    })
+}
+
+/// Plans, asks and writes.
+fn write(
+    job: &Copy,
+    mut image: Image,
+    map: Option<&BlockMap>,
+    target: &Opened,
+    watch: &Watch,
+    cancel: &Cancel,
+    display: &Display,
+) -> Result<(), AppError> {
+    let device = target.is_device();
+    let made = prepare(&mut image, map, target.target(), &job.plan, display);
+    let made = made.map_err(|error| AppError::from(error).at_device(device))?;
+    if job.dry_run {
+        return plan::show(job, &image, map, target, &made, display);
+    }
+    if !job.yes && !ask::may_overwrite(target, cancel)? {
+        return Err(Cause::Declined(job.dest.clone()).into());
+    }
+    watch.writing();
     display.object(&Object::Start(json!({
         "command": "copy",
         "image": job.source.name(),
@@ -68,25 +94,20 @@ pub(crate) fn run(job: Copy, display: &Display) -> Result<(), AppError> {
     let done = flasher::copy(Job {
         image,
         reopen: if job.source == Source::Stdin { None } else { Some(&reopen) },
-        map: block_map,
+        map,
         plan: &made,
         target: target.target(),
         options: job.options,
         observer: display,
-        cancel: &cancel,
+        cancel,
     });
     display.finish();
     match done {
         Ok(report) => {
-            tell_result(&job, &report, started, display);
+            tell_result(job, &report, started, display);
             Ok(())
         }
-        Err(failure) => {
-            if failure.state == TargetState::Unchanged {
-                target.forget();
-            }
-            Err(AppError::job(failure, device, watch.caught()))
-        }
+        Err(failure) => Err(AppError::job(failure, device, watch.caught())),
     }
 }
 

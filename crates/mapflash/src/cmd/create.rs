@@ -27,11 +27,11 @@ pub(crate) fn run(job: Create, display: &Display) -> Result<(), AppError> {
         return Err(Cause::TargetIsSource { path: output.to_owned(), what: "the image" }.into());
     }
     let cancel = Cancel::new();
+    let watch = Watch::start(&cancel, display).map_err(|error| AppError::io("cannot watch for signals", error))?;
     let image = Source::File(job.image.clone()).open(&job.unpack, &cancel)?;
     if image.size() == Some(0) {
         return Err(Cause::Empty(job.image).into());
     }
-    let watch = Watch::start(&cancel).map_err(|error| AppError::io("cannot watch for signals", error))?;
     let started = Instant::now();
     let made = if job.detect_zeros {
         display.warn(

@@ -13,7 +13,7 @@ use crate::signals::Watch;
 /// Shows on an image of its own what the program does.
 pub(crate) fn run(args: &DemoArgs, display: &Display) -> Result<(), AppError> {
     let cancel = Cancel::new();
-    let watch = Watch::start(&cancel).map_err(|error| AppError::io("cannot watch for signals", error))?;
+    let watch = Watch::start(&cancel, display).map_err(|error| AppError::io("cannot watch for signals", error))?;
     let place = demo::place(&args.dir.clone().unwrap_or_else(env::temp_dir), args.keep)?;
     watch.before_stopping(place.remover());
     demo::run(&place, display, &cancel).map_err(|error| match *error.cause {

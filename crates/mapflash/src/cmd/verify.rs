@@ -22,7 +22,7 @@ use crate::signals::Watch;
 pub(crate) fn run(job: Verify, display: &Display) -> Result<(), AppError> {
     let device = is_device(&job.target);
     let cancel = Cancel::new();
-    let watch = Watch::start(&cancel).map_err(|error| AppError::io("cannot watch for signals", error))?;
+    let watch = Watch::start(&cancel, display).map_err(|error| AppError::io("cannot watch for signals", error))?;
     let started = Instant::now();
     let compared = compare(&job, device, &watch, &cancel, display);
     display.finish();

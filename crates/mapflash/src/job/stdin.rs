@@ -18,30 +18,32 @@ pub(super) struct Stdin {
 }
 
 impl Stdin {
-    /// Standard input until `cancel` is raised.
+    /// Standard input for as long as the job under `cancel` wants it.
     pub(super) fn new(cancel: &Cancel) -> Self {
         Self { stdin: io::stdin(), cancel: cancel.clone() }
     }
+}
 
-    /// Returns when there is something to read, the end included.
-    fn wait(&self) -> io::Result<()> {
-        loop {
-            if self.cancel.is_cancelled() {
-                return Err(io::Error::other("stopped on request"));
-            }
-            let mut fds = [PollFd::new(self.stdin.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, PollTimeout::from(PATIENCE)) {
-                Ok(0) | Err(Errno::EINTR) => {}
-                Ok(_) => return Ok(()),
-                Err(errno) => return Err(errno.into()),
-            }
+/// Returns when there is something to read on standard input, the end included; fails once the job under
+/// `cancel` has no use for it.
+pub(crate) fn wait(cancel: &Cancel) -> io::Result<()> {
+    let stdin = io::stdin();
+    loop {
+        if cancel.is_halted() {
+            return Err(io::Error::other("stopped on request"));
+        }
+        let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::from(PATIENCE)) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
         }
     }
 }
 
 impl io::Read for Stdin {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.wait()?;
+        wait(&self.cancel)?;
         // Not through the lock of `io::stdin`: its buffer would hide from `poll` what is there already.
         nix::unistd::read(self.stdin.as_fd(), into).map_err(io::Error::from)
     }

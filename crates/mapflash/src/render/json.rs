@@ -126,7 +126,8 @@ impl Json {
     }
 }
 
-fn write(out: &mut impl io::Write, object: &Object<'_>) -> io::Result<()> {
+/// Writes one object as a line.
+pub(super) fn write(out: &mut impl io::Write, object: &Object<'_>) -> io::Result<()> {
     let mut line = serde_json::to_vec(&Versioned { v: VERSION, object }).map_err(io::Error::other)?;
     line.push(b'\n');
     out.write_all(&line)?;

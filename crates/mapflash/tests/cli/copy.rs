@@ -1,9 +1,11 @@
 //! `mapflash copy`
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
+use std::process::Stdio;
 
-use crate::support::{Room, golden, without_times};
+use crate::support::{Ran, Room, golden, without_times};
 
 #[test]
 fn the_map_beside_the_image_is_used_and_the_copy_is_the_image() {
@@ -121,6 +123,7 @@ fn refusals_leave_the_target_as_it_was() {
     room.write("junk.bmap", b"<html><body>404 Not Found</body></html>");
     room.write("out", b"old");
     symlink("disk.wic", room.path("link")).unwrap();
+    symlink("/dev/mapflash-no-such-disk", room.path("to-no-disk")).unwrap();
     let before = room.names();
     for (name, args, status) in [
         ("missing-image", &["no-such.wic", "out"][..], 1),
@@ -135,6 +138,8 @@ fn refusals_leave_the_target_as_it_was() {
         ("onto-its-map", &["disk.wic", "disk.wic.bmap"], 7),
         ("onto-a-folder", &["disk.wic", "."], 7),
         ("no-device", &["disk.wic", "/dev/mapflash-no-such-disk"], 3),
+        ("no-device-by-id", &["disk.wic", "/dev/mapflash-no-such-folder/by-id/usb-disk"], 3),
+        ("no-device-link", &["disk.wic", "to-no-disk"], 3),
         ("no-folder", &["disk.wic", "missing/out"], 1),
     ] {
         let ran = room.run(&[&["-q", "copy"], args].concat()).expect(status);
@@ -154,6 +159,24 @@ fn a_refusal_makes_no_new_file() {
     room.run(&["copy", "short.wic", "new", "--bmap", "disk.wic.bmap"]).expect(5);
     room.run(&["copy", "no-such.wic", "new"]).expect(1);
     assert!(!room.path("new").exists());
+    // A link that led nowhere leads nowhere again, and is still there.
+    symlink("new", room.path("dangling")).unwrap();
+    room.run(&["copy", "short.wic", "dangling", "--bmap", "disk.wic.bmap"]).expect(5);
+    assert!(!room.path("new").exists());
+    assert_eq!(fs::read_link(room.path("dangling")).unwrap().to_str(), Some("new"));
+}
+
+#[test]
+fn a_missing_device_does_not_become_a_file_in_memory() {
+    let room = Room::new();
+    room.sample();
+    let image = room.path("disk.wic");
+    let mut command = room.command(&["--json", "copy", image.to_str().unwrap(), "mapflash-no-such-disk"]);
+    let ran: Ran = command.current_dir("/dev").output().unwrap().into();
+    assert_eq!(ran.expect(3).last()["kind"], "target_missing");
+    assert!(!fs::exists("/dev/mapflash-no-such-disk").unwrap());
+    let planned = room.run(&["--json", "copy", "disk.wic", "/dev/../dev/mapflash-no-such-disk", "--dry-run"]);
+    assert_eq!(planned.expect(3).last()["kind"], "target_missing");
 }
 
 #[test]
@@ -188,6 +211,20 @@ fn a_full_device_fails_and_says_what_is_there() {
     let ran = room.run(&["-q", "copy", "disk.wic", "/dev/full"]).expect(1);
     assert!(ran.stderr.contains("No space left on device"), "{}", ran.stderr);
     assert!(ran.stderr.contains("hint: make room"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_target_that_failed_waits_for_no_more_input() {
+    let room = Room::new();
+    let mut command = room.command(&["--json", "copy", "-", "/dev/full"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    // It may stop reading before all of it is there; what matters is that the pipe stays open.
+    let _ = input.write_all(&vec![7; 24 << 20]);
+    let ran: Ran = child.wait_with_output().unwrap().into();
+    drop(input);
+    let error = ran.expect(1).last();
+    assert_eq!(error["kind"], "target_failed", "{error}");
 }
 
 #[test]

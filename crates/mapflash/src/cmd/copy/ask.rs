@@ -3,12 +3,15 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use flasher::{Cancel, FlashError};
+
 use super::target::Opened;
 use crate::error::AppError;
+use crate::job::stdin;
 use crate::render::text::{printable, size};
 
-/// Whether the target may be overwritten.
-pub(super) fn may_overwrite(target: &Opened) -> Result<bool, AppError> {
+/// Whether the target may be overwritten. Waiting for the answer ends when `cancel` is raised.
+pub(super) fn may_overwrite(target: &Opened, cancel: &Cancel) -> Result<bool, AppError> {
     let Some(disk) = target.disk() else { return Ok(true) };
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Ok(true);
@@ -22,6 +25,9 @@ pub(super) fn may_overwrite(target: &Opened) -> Result<bool, AppError> {
     let failed = |error| AppError::io("cannot ask", error);
     let mut out = io::stderr().lock();
     out.write_all(question.as_bytes()).and_then(|()| out.flush()).map_err(failed)?;
+    if let Err(error) = stdin::wait(cancel) {
+        return Err(if cancel.is_cancelled() { FlashError::Cancelled.into() } else { failed(error) });
+    }
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).map_err(failed)?;
     Ok(is_yes(&answer))

@@ -1,4 +1,4 @@
-//! Opening the target: a block device or a file, and the refusals that need to know the sources too.
+//! Opening the target: a block device or a file.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -13,8 +13,8 @@ use flasher::target::block::BlockTarget;
 use flasher::target::file::FileTarget;
 use flasher::target::{Geometry, Target, TargetError, Zeroed};
 
-use crate::error::{AppError, Cause};
-use crate::job::{Copy, Source};
+use super::place;
+use crate::error::AppError;
 
 /// An open target.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) enum Opened {
     File {
         /// The file.
         target: FileTarget,
-        /// Its path, if it was made by opening it.
+        /// Where it lies, links followed, if it was made by opening it.
         made: Option<PathBuf>,
     },
     /// A file that does not exist and is not to be made.
@@ -39,20 +39,17 @@ impl Opened {
             let target = BlockTarget::open(path).map_err(|error| AppError::from(error).at_device(true))?;
             return Ok(Self::Block(Arc::new(target)));
         }
-        // A device that is not there must not become a file in /dev, which is memory.
-        if path.starts_with("/dev") && path.parent().is_some_and(|parent| parent == Path::new("/dev")) && !path.exists()
-        {
-            let source = nix::errno::Errno::ENOENT.into();
-            return Err(TargetError::Missing { target: path.display().to_string(), source }.into());
-        }
-        let made = (!path.exists()).then(|| path.to_owned());
+        let made = if path.exists() { None } else { Some(place::of_new(path)?) };
         Ok(Self::File { target: FileTarget::open(path)?, made })
     }
 
     /// Opens a target to plan for it; makes no file.
     pub(super) fn for_planning(path: &Path) -> Result<Self, AppError> {
-        let in_dev = path.parent().is_some_and(|parent| parent == Path::new("/dev"));
-        if path.exists() || in_dev { Self::open(path) } else { Ok(Self::Absent(Absent(path.to_owned()))) }
+        if path.exists() {
+            return Self::open(path);
+        }
+        place::of_new(path)?;
+        Ok(Self::Absent(Absent(path.to_owned())))
     }
 
     /// The target.
@@ -79,9 +76,8 @@ impl Opened {
 
     /// Takes away a file that was made by opening it: nothing was written, so nothing should be left.
     pub(super) fn forget(&self) {
-        if let Self::File { made: Some(path), .. } = self {
-            // An empty file left behind is the worst that can come of a failure here.
-            let _ = fs::remove_file(path);
+        if let Self::File { target, made: Some(path) } = self {
+            take_away(path, target.identity());
         }
     }
 
@@ -92,38 +88,32 @@ impl Opened {
             Self::Block(target) => Arc::downgrade(target),
             _ => Weak::new(),
         };
+        let made = match self {
+            Self::File { target, made: Some(path) } => Some((path.clone(), target.identity())),
+            _ => None,
+        };
         move || {
             if let Some(target) = block.upgrade() {
                 target.restore_settings(&());
+            }
+            if let Some((path, identity)) = made {
+                take_away(&path, identity);
             }
         }
     }
 }
 
+/// Removes a file that was made here and is still empty; by now the path may lead to another one.
+fn take_away(path: &Path, identity: Option<(u64, u64)>) {
+    let ours = |file: &fs::Metadata| file.is_file() && file.len() == 0 && Some((file.dev(), file.ino())) == identity;
+    if fs::symlink_metadata(path).is_ok_and(|file| ours(&file)) {
+        // An empty file left behind is the worst that can come of a failure here.
+        let _ = fs::remove_file(path);
+    }
+}
+
 fn is_block_device(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device())
-}
-
-/// Refuses a target that is the image or its map, also by another name.
-pub(super) fn refuse_sources(job: &Copy) -> Result<(), AppError> {
-    let image = match &job.source {
-        Source::File(path) => Some((path.as_path(), "the image")),
-        Source::Stdin => None,
-    };
-    let map = job.map.path().map(|path| (path, "the block map"));
-    for (path, what) in image.into_iter().chain(map) {
-        if same_file(path, &job.dest) {
-            return Err(Cause::TargetIsSource { path: job.dest.clone(), what }.into());
-        }
-    }
-    Ok(())
-}
-
-/// Whether two paths lead to one file or one device.
-pub(crate) fn same_file(one: &Path, other: &Path) -> bool {
-    let (Ok(one), Ok(other)) = (fs::metadata(one), fs::metadata(other)) else { return false };
-    let nodes = one.file_type().is_block_device() && other.file_type().is_block_device();
-    (one.dev(), one.ino()) == (other.dev(), other.ino()) || (nodes && one.rdev() == other.rdev())
 }
 
 /// A new file as a plan sees it.
