@@ -6,6 +6,7 @@
 //! - [`timing`]: how long things take, in real or simulated time.
 //! - [`machine`]: what U-Boot runs on: memory, cards, variables, a console.
 //! - [`shell`]: U-Boot's command line, as far as flashing tools use it.
+//! - [`fastboot`]: its fastboot, in the flavours of two source trees.
 //!
 //! Every parser here is this crate's own, written from descriptions of the device side; only the table of USB
 //! identifiers comes from `imx-usb`. A codec tested against itself hides its mistakes.
@@ -13,6 +14,7 @@
 //! Nothing here prints, starts threads or trusts what a host sends.
 
 pub mod emmc;
+pub mod fastboot;
 pub mod machine;
 pub mod model;
 pub mod shell;

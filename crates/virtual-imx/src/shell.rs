@@ -26,6 +26,8 @@ pub const MAX_LINE: usize = 4095;
 pub const MAX_ARGS: usize = 64;
 /// The most that a line may become by its variables.
 const MAX_EXPANDED: usize = 64 << 10;
+/// The most variables of the shell's own.
+const MAX_LOCALS: usize = 1000;
 /// How deep `run` may go.
 const MAX_DEPTH: usize = 16;
 
@@ -99,11 +101,12 @@ impl Shell<'_> {
         }
         let args: Vec<&str> = fields.iter().map(String::as_str).collect();
         let Some((name, rest)) = args.split_first() else { return Ok(0) };
-        if let (Some((name, value)), true) = (name.split_once('='), rest.is_empty()) {
-            if parse::is_name(name) && value.len() <= MAX_LINE && self.machine.locals.len() < 1000 {
-                self.machine.locals.insert(name.to_owned(), value.to_owned());
-                return Ok(0);
-            }
+        if let (Some((name, value)), true) = (name.split_once('='), rest.is_empty())
+            && parse::is_name(name)
+            && self.machine.locals.len() < MAX_LOCALS
+        {
+            self.machine.locals.insert(name.to_owned(), value.to_owned());
+            return Ok(0);
         }
         self.machine.spend(self.machine.timing.command);
         if *name == "run" {

@@ -167,10 +167,11 @@ fn words(sum: &[u8]) -> String {
 fn digest(machine: &mut Machine, algorithm: &str, address: u64, count: u64) -> Result<Option<Vec<u8>>, Halt> {
     let mut crc = crc32fast::Hasher::new();
     let (mut sha1, mut sha256) = (Sha1::new(), Sha256::new());
-    let (rate, each): (u64, &mut dyn FnMut(&[u8])) = match algorithm {
-        "crc32" => (machine.timing.crc32, &mut |bytes| crc.update(bytes)),
-        "sha1" => (machine.timing.sha, &mut |bytes| sha1.update(bytes)),
-        "sha256" => (machine.timing.sha, &mut |bytes| sha256.update(bytes)),
+    let rate = if algorithm == "crc32" { machine.timing.crc32 } else { machine.timing.sha };
+    let each: &mut dyn FnMut(&[u8]) = match algorithm {
+        "crc32" => &mut |bytes| crc.update(bytes),
+        "sha1" => &mut |bytes| sha1.update(bytes),
+        "sha256" => &mut |bytes| sha256.update(bytes),
         _ => return Ok(None),
     };
     machine.ram.pieces(address, count, each)?;

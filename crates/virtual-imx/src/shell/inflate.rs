@@ -47,6 +47,9 @@ impl From<Halt> for Early {
     }
 }
 
+/// Takes pieces of what is inflated.
+type Taker<'t> = dyn FnMut(&mut Machine, &[u8]) -> Result<(), Early> + 't;
+
 fn settled(result: Result<(), Early>) -> Result<i32, Halt> {
     match result {
         Ok(()) => Ok(0),
@@ -57,12 +60,7 @@ fn settled(result: Result<(), Early>) -> Result<i32, Halt> {
 
 /// Inflates from memory at `from`, `most` bytes at most, handing pieces of the output to `each`. `Err(Failed)` unless
 /// the stream ends by itself.
-fn inflate(
-    machine: &mut Machine,
-    mut from: u64,
-    most: u64,
-    each: &mut dyn FnMut(&mut Machine, &[u8]) -> Result<(), Early>,
-) -> Result<(), Early> {
+fn inflate(machine: &mut Machine, mut from: u64, most: u64, each: &mut Taker<'_>) -> Result<(), Early> {
     let mut stream = Decompress::new(false);
     let end = from.saturating_add(most).min(machine.ram.end());
     let mut out = vec![0; PIECE];
