@@ -7,16 +7,26 @@
 //! - [`machine`]: what U-Boot runs on: memory, cards, variables, a console.
 //! - [`shell`]: U-Boot's command line, as far as flashing tools use it.
 //! - [`fastboot`]: its fastboot, in the flavours of two source trees.
+//! - [`rom`]: boot ROMs and the loader, and what they see in a boot image.
+//! - [`board`]: all of it together: stages, the bus, booting from the card.
+//! - [`fault`]: what goes wrong, and when.
+//! - [`link`]: a host's side of it in the same process.
+//! - [`sample`]: small boot images that the virtual ROMs accept.
 //!
 //! Every parser here is this crate's own, written from descriptions of the device side; only the table of USB
 //! identifiers comes from `imx-usb`. A codec tested against itself hides its mistakes.
 //!
 //! Nothing here prints, starts threads or trusts what a host sends.
 
+pub mod board;
 pub mod emmc;
 pub mod fastboot;
+pub mod fault;
+pub mod link;
 pub mod machine;
 pub mod model;
+pub mod rom;
+pub mod sample;
 pub mod shell;
 pub mod store;
 pub mod timing;

@@ -1,0 +1,473 @@
+//! What a board is made of, and how it goes from stage to stage.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::emmc::Emmc;
+use crate::fastboot::{Fastboot, REQUEST_BYTES};
+use crate::fault::{Back, Fault, What, When};
+use crate::link::Outcome;
+use crate::machine::{After, Halt, Machine};
+use crate::model::{Model, RomKind, Tree};
+use crate::rom::Verdict;
+use crate::rom::sdp::Sdp;
+use crate::rom::stream::Stream;
+use crate::store::wide;
+use crate::timing::Clock;
+
+use super::{BootMode, Device, Endpoint, Kind, Setup, Stage, find_loader, on_the_bus};
+
+/// A ROM stays for so long after the last report it has heard, and a stage after its last answer.
+const LINGER: Duration = Duration::from_millis(50);
+/// Bytes taken of a bulk transfer at a time.
+const BULK_PIECE: usize = 64 << 10;
+
+enum Program {
+    Sdp(Sdp),
+    Stream(Stream),
+    UBoot(Box<Machine>, Fastboot),
+    /// Nothing that listens.
+    Other,
+}
+
+/// What comes next, once the board has left the bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The same again, as after a pulled cable.
+    Same,
+    PowerOn,
+    Stage(Stage),
+}
+
+pub(super) struct State {
+    pub(super) setup: Setup,
+    pub(super) clock: Clock,
+    pub(super) stage: Stage,
+    pub(super) path: String,
+    pub(super) faults: Vec<Fault>,
+    serial: Option<String>,
+    program: Program,
+    /// The cards, while no U-Boot has them.
+    cards: BTreeMap<u32, Emmc>,
+    address: u32,
+    /// Off the bus: until when (`None`: for ever), and what then.
+    away: Option<(Option<Duration>, Next)>,
+    /// Leaves the bus at that time.
+    leaving: Option<(Duration, Next)>,
+    busy_until: Duration,
+    hung: bool,
+    stall: bool,
+    short: Option<usize>,
+    /// Bytes from the host in this stage.
+    heard: u64,
+    /// Commands that faults have counted: how often each was seen.
+    seen: Vec<u32>,
+    /// Where the board comes back after the power cut that the card is counting down to.
+    cut_back: Option<Back>,
+}
+
+impl State {
+    pub(super) fn new(setup: Setup) -> Self {
+        let dev = setup.model.layout(setup.tree).emmc;
+        let mut state = Self {
+            clock: setup.clock,
+            stage: Stage::Rom,
+            path: setup.path.clone(),
+            faults: Vec::new(),
+            serial: None,
+            program: Program::Other,
+            cards: [(dev, Emmc::new(setup.emmc))].into(),
+            address: 0,
+            away: None,
+            leaving: None,
+            busy_until: Duration::ZERO,
+            hung: false,
+            stall: false,
+            short: None,
+            heard: 0,
+            seen: Vec::new(),
+            cut_back: None,
+            setup,
+        };
+        state.power_on();
+        state
+    }
+
+    pub(super) fn machine(&self) -> Option<&Machine> {
+        match &self.program {
+            Program::UBoot(machine, _) => Some(machine),
+            _ => None,
+        }
+    }
+
+    pub(super) fn emmc(&mut self) -> &mut Emmc {
+        let dev = self.setup.model.layout(self.setup.tree).emmc;
+        let geometry = self.setup.emmc;
+        let cards = match &mut self.program {
+            Program::UBoot(machine, _) => &mut machine.cards,
+            _ => &mut self.cards,
+        };
+        cards.entry(dev).or_insert_with(|| Emmc::new(geometry))
+    }
+
+    fn take_cards(&mut self) {
+        if let Program::UBoot(machine, _) = &mut self.program {
+            self.cards = std::mem::take(&mut machine.cards);
+        }
+        self.program = Program::Other;
+    }
+
+    pub(super) fn power_on(&mut self) {
+        self.take_cards();
+        self.cards.values_mut().for_each(Emmc::power_on);
+        self.cut_back = None;
+        let (model, hab, boot) = (self.setup.model, self.setup.hab, self.setup.boot);
+        let starts = boot == BootMode::Card && find_loader(model, self.emmc(), hab).is_ok();
+        self.enter(if starts { Stage::Running } else { Stage::Rom });
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        self.take_cards();
+        self.stage = stage;
+        (self.away, self.leaving) = (None, None);
+        (self.hung, self.stall, self.short) = (false, false, None);
+        (self.heard, self.busy_until) = (0, self.clock.now());
+        self.address = self.address.wrapping_add(1);
+        let (model, tree, hab) = (self.setup.model, self.setup.tree, self.setup.hab);
+        let layout = model.layout(tree);
+        self.program = match (stage, model.rom()) {
+            (Stage::Running, _) => Program::Other,
+            (Stage::Rom, RomKind::SdpIvt) => Program::Sdp(Sdp::rom(hab)),
+            (Stage::Rom, kind) => Program::Stream(Stream::new(kind, hab, model.report_payload())),
+            (Stage::Loader, _) => {
+                let word = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+                Program::Sdp(Sdp::loader(word(layout.ram), word(layout.ram_bytes), word(layout.load_address)))
+            }
+            (Stage::UBoot, _) => {
+                let cards = std::mem::take(&mut self.cards);
+                let mut machine = Box::new(Machine::new(model, tree, cards, self.setup.timing));
+                let serial = self.serial(Stage::UBoot);
+                let server = Fastboot::new(&mut machine, &serial);
+                Program::UBoot(machine, server)
+            }
+        };
+        self.on_enter();
+    }
+
+    fn on_enter(&mut self) {
+        let stage = self.stage;
+        while let Some(at) = self.faults.iter().position(|fault| fault.stage == stage && fault.when == When::Enter) {
+            let what = self.faults.remove(at).what;
+            self.suffer(what);
+        }
+        self.seen.resize(self.faults.len(), 0);
+    }
+
+    /// Both are the number in the fuses: U-Boot writes it in small letters, the ROM here in capitals (what real ROMs
+    /// write is not on record).
+    fn serial(&self, stage: Stage) -> String {
+        let uid = self.setup.uid;
+        match &self.serial {
+            Some(serial) => serial.clone(),
+            None if stage == Stage::Rom => format!("{uid:016X}"),
+            None => format!("{uid:016x}"),
+        }
+    }
+
+    fn on_the_bus(&self) -> bool {
+        self.away.is_none() && self.stage != Stage::Running
+    }
+
+    pub(super) fn leave_for_good(&mut self) {
+        self.away = Some((None, Next::Same));
+    }
+
+    /// When something changes by itself next.
+    pub(super) fn next_change(&self) -> Option<Duration> {
+        match (self.away, self.leaving) {
+            (Some((until, _)), _) => until,
+            (None, leaving) => leaving.map(|(at, _)| at),
+        }
+    }
+
+    /// Brings the state up to now.
+    pub(super) fn poll(&mut self) {
+        let now = self.clock.now();
+        if let Some((at, next)) = self.leaving.filter(|(at, _)| self.away.is_none() && *at <= now) {
+            self.leaving = None;
+            self.away = Some((Some(at.saturating_add(self.setup.timing.gap)), next));
+        }
+        let Some((Some(until), next)) = self.away else { return };
+        if until > now {
+            return;
+        }
+        match next {
+            Next::Same => {
+                self.away = None;
+                self.address = self.address.wrapping_add(1);
+                self.heard = 0;
+                match &mut self.program {
+                    Program::UBoot(_, server) => server.bus_reset(),
+                    _ => self.enter(self.stage),
+                }
+            }
+            Next::PowerOn => self.power_on(),
+            Next::Stage(stage) => self.enter(stage),
+        }
+    }
+
+    pub(super) fn device(&self) -> Option<Device> {
+        if !self.on_the_bus() {
+            return None;
+        }
+        let (model, tree) = (self.setup.model, self.setup.tree);
+        let endpoint = |address, kind, packet| Endpoint { address, kind, packet };
+        let hid_in = endpoint(0x81, Kind::Interrupt, 64);
+        let (ids, strings, class, endpoints) = match self.stage {
+            Stage::Rom => {
+                let mut endpoints = vec![hid_in];
+                if model.has_out_endpoint() {
+                    endpoints.push(endpoint(0x01, Kind::Interrupt, 1024));
+                }
+                (model.rom_ids(), ["NXP SemiConductor Inc", rom_product(model)], [3, 0, 0], endpoints)
+            }
+            Stage::Loader => (tree.loader_ids(), ["FSL", "USB download gadget"], [3, 0, 0], vec![hid_in]),
+            Stage::UBoot | Stage::Running => {
+                // NXP's own client needs the IN endpoint first.
+                let endpoints = vec![endpoint(0x81, Kind::Bulk, 512), endpoint(0x01, Kind::Bulk, 512)];
+                (tree.fastboot_ids(), ["FSL", "USB download gadget"], [0xff, 0x42, 3], endpoints)
+            }
+        };
+        let serial = match (&self.program, tree) {
+            (Program::UBoot(machine, _), Tree::Upstream) => machine.env("serial#").map(str::to_owned),
+            (Program::UBoot(..), Tree::Nxp) => Some(self.serial(Stage::UBoot)),
+            _ => None,
+        };
+        let string4 = (self.stage == Stage::Rom).then(|| self.serial(Stage::Rom));
+        Some(Device { address: self.address, path: self.path.clone(), ids, serial, string4, strings, class, endpoints })
+    }
+
+    fn go_away(&mut self, back: Back, next: Next) {
+        let until = match back {
+            Back::Never => None,
+            Back::After(after) => Some(after),
+            Back::Elsewhere(path, after) => {
+                self.path = path;
+                Some(after)
+            }
+        };
+        self.away = Some((until.map(|after| self.clock.now().saturating_add(after)), next));
+        self.leaving = None;
+    }
+
+    fn suffer(&mut self, what: What) {
+        match what {
+            What::Unplug(back) => self.go_away(back, Next::Same),
+            What::PowerCut(back) => self.go_away(back, Next::PowerOn),
+            What::CutAfterWriting(bytes, back) => {
+                self.emmc().cut_power_after(bytes);
+                self.cut_back = Some(back);
+            }
+            What::Stall => self.stall = true,
+            What::Hang => self.hung = true,
+            What::Short(bytes) => self.short = Some(bytes),
+            What::Serial(serial) => {
+                self.serial = Some(serial);
+                let serial = self.serial(Stage::UBoot);
+                if let Program::UBoot(machine, server) = &mut self.program {
+                    *server = Fastboot::new(machine, &serial);
+                }
+            }
+            What::DataSize(size) => {
+                if let Program::UBoot(_, server) = &mut self.program {
+                    server.wrong_size = Some(size);
+                }
+            }
+            What::Fail(text) => {
+                if let Program::UBoot(_, server) = &mut self.program {
+                    server.fail(&text);
+                }
+            }
+        }
+    }
+
+    /// May a transfer with that device go ahead? `Err` says why not.
+    fn admit<T>(&mut self, address: u32) -> Result<(), Outcome<T>> {
+        self.poll();
+        if !self.on_the_bus() || address != self.address {
+            return Err(Outcome::Gone);
+        }
+        if std::mem::take(&mut self.stall) {
+            return Err(Outcome::Stalled);
+        }
+        if self.hung {
+            return Err(Outcome::Wait(self.next_change()));
+        }
+        if self.busy_until > self.clock.now() {
+            return Err(Outcome::Wait(Some(self.busy_until)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn try_out(&mut self, address: u32, bytes: &[u8]) -> Outcome<usize> {
+        if let Err(outcome) = self.admit(address) {
+            return outcome;
+        }
+        let mut n = bytes.len();
+        if matches!(self.program, Program::UBoot(..)) {
+            n = n.min(BULK_PIECE);
+        }
+        // A fault at a byte lets through what comes before it.
+        let (stage, from) = (self.stage, self.heard);
+        let to = from.saturating_add(wide(n));
+        let at_byte = self
+            .faults
+            .iter()
+            .position(|fault| fault.stage == stage && matches!(fault.when, When::Byte(at) if (from..to).contains(&at)));
+        let fault = at_byte.map(|at| self.faults.remove(at));
+        if let Some(Fault { when: When::Byte(at), .. }) = fault {
+            n = usize::try_from(at - from).unwrap_or(0);
+        }
+        self.heard = from.saturating_add(wide(n));
+        self.busy_until = self.clock.now().saturating_add(on_the_bus(&self.setup.timing, n));
+        // A report that comes in part is no report.
+        if n == bytes.len() || matches!(self.program, Program::UBoot(..)) {
+            self.take(&bytes[..n], bytes.is_empty());
+        }
+        if let Some(fault) = fault {
+            self.suffer(fault.what);
+        }
+        if !self.on_the_bus() && n < bytes.len() && n == 0 { Outcome::Gone } else { Outcome::Done(n) }
+    }
+
+    fn take(&mut self, bytes: &[u8], empty: bool) {
+        match &mut self.program {
+            Program::Sdp(sdp) => {
+                let verdict = sdp.report(bytes);
+                self.judged(verdict);
+            }
+            Program::Stream(stream) => {
+                let verdict = stream.report(bytes);
+                self.judged(verdict);
+            }
+            Program::UBoot(..) if empty => {}
+            Program::UBoot(..) => {
+                for request in bytes.chunks(REQUEST_BYTES) {
+                    self.request(request);
+                    if !self.on_the_bus() || self.hung {
+                        break;
+                    }
+                }
+            }
+            Program::Other => {}
+        }
+    }
+
+    fn judged(&mut self, verdict: Verdict) {
+        let next = match (verdict, self.stage, self.setup.model.rom()) {
+            (Verdict::Starts, Stage::Rom, RomKind::SdpIvt | RomKind::LoaderContainer) => Stage::Loader,
+            (Verdict::Starts, ..) => Stage::UBoot,
+            (Verdict::Stuck, Stage::Loader, _) => {
+                self.hung = true;
+                return;
+            }
+            _ => return,
+        };
+        self.leaving = Some((self.busy_until.saturating_add(LINGER), Next::Stage(next)));
+    }
+
+    fn request(&mut self, request: &[u8]) {
+        let stage = self.stage;
+        let Program::UBoot(_, server) = &mut self.program else { return };
+        let mut fault = None;
+        if server.bytes_wanted() == 0 {
+            self.seen.resize(self.faults.len(), 0);
+            for (n, candidate) in self.faults.iter().enumerate() {
+                let When::Command(nth, prefix) = &candidate.when else { continue };
+                if candidate.stage == stage && request.starts_with(prefix.as_bytes()) {
+                    self.seen[n] += 1;
+                    if self.seen[n] >= *nth {
+                        fault = fault.or(Some(n));
+                    }
+                }
+            }
+        }
+        let what = fault.map(|n| {
+            self.seen.remove(n);
+            self.faults.remove(n).what
+        });
+        match what {
+            Some(what @ (What::DataSize(_) | What::Short(_) | What::CutAfterWriting(..) | What::Serial(_))) => {
+                self.suffer(what);
+            }
+            // The others come instead of what was asked.
+            Some(what) => return self.suffer(what),
+            None => {}
+        }
+        let Program::UBoot(machine, server) = &mut self.program else { return };
+        let result = server.request(machine, request);
+        let spent = machine.take_spent();
+        self.busy_until = self.busy_until.saturating_add(spent);
+        self.settle(result.map(|()| None));
+    }
+
+    /// What is left of U-Boot after some work.
+    fn settle(&mut self, result: Result<Option<After>, Halt>) {
+        match result {
+            Ok(None) => {}
+            Ok(Some(After::Reset)) => self.leaving = Some((self.busy_until, Next::PowerOn)),
+            Ok(Some(After::Continue | After::Boot)) => {
+                self.leaving = Some((self.busy_until, Next::Stage(Stage::Running)));
+            }
+            Ok(Some(After::Run(_))) => {}
+            Err(Halt::PowerLost) => {
+                let back = self.cut_back.take().unwrap_or(Back::Never);
+                self.go_away(back, Next::PowerOn);
+            }
+            Err(Halt::Abort(_)) => self.leaving = Some((self.busy_until, Next::PowerOn)),
+            Err(Halt::Overwritten(_)) => self.hung = true,
+        }
+    }
+
+    pub(super) fn try_in(&mut self, address: u32, most: usize) -> Outcome<Vec<u8>> {
+        if let Err(outcome) = self.admit(address) {
+            return outcome;
+        }
+        let reply = match &mut self.program {
+            Program::Sdp(sdp) => sdp.reply(),
+            Program::UBoot(machine, server) => server.reply(machine, most),
+            Program::Stream(_) | Program::Other => None,
+        };
+        let Some(mut reply) = reply else {
+            self.after_answers();
+            return Outcome::Wait(self.next_change());
+        };
+        reply.truncate(most);
+        if let Some(short) = self.short.take() {
+            reply.truncate(short);
+        }
+        self.busy_until = self.clock.now().saturating_add(on_the_bus(&self.setup.timing, reply.len()));
+        self.after_answers();
+        Outcome::Done(reply)
+    }
+
+    /// Does what was to wait for the last answer.
+    fn after_answers(&mut self) {
+        if let Program::UBoot(machine, server) = &mut self.program
+            && server.is_quiet()
+            && machine.after.is_some()
+        {
+            let result = server.finish(machine);
+            let spent = machine.take_spent();
+            self.busy_until = self.busy_until.saturating_add(spent);
+            self.settle(result);
+        }
+    }
+}
+
+fn rom_product(model: Model) -> &'static str {
+    match model.rom() {
+        RomKind::SdpIvt => "SE Blank ARIK",
+        _ => "SE Blank",
+    }
+}

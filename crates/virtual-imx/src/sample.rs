@@ -1,0 +1,84 @@
+//! Small boot images that the virtual ROMs accept: headers are right, code is a pattern. For tests.
+
+use sha2::{Digest, Sha256};
+
+use crate::model::{Model, RomKind};
+
+/// Where U-Boot's FIT lies in an image with an IVT: 0x60000 on the card, less where the image begins.
+fn fit_offset(model: Model) -> usize {
+    0x6_0000 - usize::try_from(model.loader_offset(false)).unwrap_or(0)
+}
+
+/// A whole boot image (`flash.bin`) for a board: loader and U-Boot. `seed` makes images differ.
+pub fn flash_bin(model: Model, seed: u8) -> Vec<u8> {
+    match model.rom() {
+        RomKind::SdpIvt | RomKind::StreamIvt => {
+            let mut bytes = ivt(0x007e_1000, 0x4000, seed);
+            bytes.resize(fit_offset(model), 0);
+            bytes.extend(fit(0x5000, seed));
+            bytes
+        }
+        RomKind::StreamContainer | RomKind::LoaderContainer => {
+            let mut bytes = container(0x2000, &pattern(0x900, seed));
+            let spl = container(0x2c00 - 0x400, &pattern(0x3000, seed.wrapping_add(1)));
+            bytes[0x400..0x400 + 144].copy_from_slice(&spl[..144]);
+            bytes.resize(0x2c00, 0);
+            bytes.extend(&spl[0x2c00 - 0x400..]);
+            bytes.resize(bytes.len().next_multiple_of(0x400), 0);
+            let uboot = container(0x400, &pattern(0x5000, seed.wrapping_add(2)));
+            bytes.extend(uboot);
+            bytes.resize(bytes.len().next_multiple_of(0x400), 0);
+            bytes
+        }
+    }
+}
+
+/// `len` bytes that differ by seed: odd numbers below 0x80, so that no header is found in them by chance.
+pub fn pattern(len: usize, seed: u8) -> Vec<u8> {
+    let at = |n: usize| u8::try_from((n / 7 + usize::from(seed) * 13) % 0x40).unwrap_or(0) * 2 + 1;
+    (0..len).map(at).collect()
+}
+
+/// A loader of `len` bytes in all that belongs at `address`, with a table and boot data at its beginning.
+fn ivt(address: u32, len: u32, seed: u8) -> Vec<u8> {
+    let mut bytes = vec![0xd1, 0x00, 0x20, 0x41];
+    for word in [address + 0x40, 0, 0, address + 0x20, address, 0, 0, address, len, 0] {
+        bytes.extend(word.to_le_bytes());
+    }
+    bytes.resize(0x40, 0);
+    bytes.extend(pattern(usize::try_from(len).unwrap_or(0).saturating_sub(0x40), seed));
+    bytes
+}
+
+/// A FIT with one image of `len` bytes behind its tree, as `mkimage -E` makes.
+fn fit(len: u32, seed: u8) -> Vec<u8> {
+    let mut tree = Vec::new();
+    let mut word = |words: &[u32]| words.iter().for_each(|word| tree.extend(word.to_be_bytes()));
+    // The root node, in it one image with data-offset 0 (name at 0) and data-size (name at 12), the end.
+    word(&[1, 0, 1, u32::from_be_bytes(*b"spl\0"), 3, 4, 0, 0, 3, 4, 12, len, 2, 2, 9]);
+    let strings = b"data-offset\0data-size\0\0\0";
+    let (tree_len, strings_len) = (60, 24);
+    let total = 56 + tree_len + strings_len;
+    let mut bytes = Vec::new();
+    for word in [0xd00d_feed, total, 56, 56 + tree_len, 40, 17, 16, 0, strings_len, tree_len, 0, 0, 0, 0] {
+        bytes.extend(u32::to_be_bytes(word));
+    }
+    bytes.extend(tree);
+    bytes.extend(strings);
+    bytes.extend(pattern(usize::try_from(len).unwrap_or(0), seed));
+    bytes
+}
+
+/// A container of one image at `offset` from its beginning.
+fn container(offset: usize, image: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0, 144, 0, 0x87, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+    let number = |n: usize| u32::try_from(n).unwrap_or(0).to_le_bytes();
+    bytes.extend(number(offset));
+    bytes.extend(number(image.len()));
+    bytes.extend([0; 16]);
+    bytes.extend([3, 0, 0, 0, 0, 0, 0, 0]);
+    bytes.extend(Sha256::digest(image));
+    bytes.resize(offset, 0);
+    bytes.extend(image);
+    bytes
+}
