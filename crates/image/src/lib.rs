@@ -8,14 +8,21 @@
 //! | packing | skipping a hole | on several cores |
 //! | --- | --- | --- |
 //! | raw file or device | free: reads happen only where wanted | no need |
-//! | gzip | zeros are counted without being written; other bytes are inflated and dropped | no |
+//! | gzip | inflated and dropped | no |
 //! | zstd | frames are left out where all lengths are declared; inside a frame, decoded and dropped | frames |
 //! | xz | blocks are left out by the index at the end | blocks |
 //! | bzip2 | blocks are decoded and dropped; repeated blocks of zeros only once | blocks |
 //!
-//! Standard input cannot be read from its end, so there only bzip2 keeps its parallel decoding. What is decoded is
-//! checked by everything its container carries (CRC, length, hash); an error of reading, decoding or length is an
+//! Standard input cannot be read from its end, so there only bzip2 keeps its parallel decoding.
+//!
+//! What is decoded is checked by everything its container carries (CRC, length, hash), with one exception: the seek
+//! table of the seekable zstd format is used, and its checksums are verified, only for a file of several frames. A stream
+//! and a single frame are checked by what the frames themselves carry. An error of reading, decoding or length is an
 //! [`ImageError`], never the end of the image.
+//!
+//! What is left out is not checked, but its length decides where everything behind it lies. It is held to what the file
+//! tells of it elsewhere: a zstd frame's blocks, an xz block's own header. A file made to lie within what those allow,
+//! or an xz file without sizes in its headers, can move wanted data unseen; the digests of a block map find that.
 //!
 //! Left out on purpose: archives that hold an image, network sources, and everything about what the bytes mean.
 
