@@ -88,7 +88,8 @@ pub(crate) struct CopyArgs {
     /// Read everything back from the medium and compare, rewriting what differs
     #[arg(long)]
     pub(crate) verify_target: bool,
-    /// What becomes of blocks that the map leaves out
+    /// What becomes of blocks that the map leaves out. Those in front of the first partition always stay as they are:
+    /// boot loaders keep settings there
     #[arg(long, value_enum, default_value_t = HolesArg::Auto)]
     pub(crate) holes: HolesArg,
     /// Do not erase the old partition table and loader first, for a target that cannot be reached again

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bmap::ByteRange;
 use bmap::holes::HolesError;
 use bmap::xml::XmlError;
 use flasher::target::{Refusal, TargetError};
@@ -44,6 +45,9 @@ pub(crate) enum Cause {
         /// What it is.
         what: &'static str,
     },
+    /// There is nothing to compare.
+    #[error("{} is given as the image and as the target", shown(.0))]
+    SameFile(PathBuf),
     /// A map of holes was asked for where there are none.
     #[error("{} is packed by {format}, and a packed image has no holes to map", shown(path))]
     PackedCreate {
@@ -175,7 +179,7 @@ impl AppError {
         match &*self.cause {
             Flash(error) => self.flash_status(error),
             Bmap { source: XmlError::FileChecksum { .. }, .. } => Status::WrongImage,
-            TargetIsSource { .. } | NotComparable { .. } => Status::Refused,
+            TargetIsSource { .. } | SameFile(_) | NotComparable { .. } => Status::Refused,
             Shorter { .. } => Status::NotHeld,
             _ => Status::Failed,
         }
@@ -187,6 +191,8 @@ impl AppError {
                 Status::WrongImage
             }
             FlashError::TooSmall { .. } => Status::Refused,
+            // No refusal: it was written up to its end by then.
+            FlashError::GoesOn { .. } if self.device => Status::DeviceFailed,
             FlashError::NotHeld { .. } | FlashError::Differs { .. } => Status::NotHeld,
             FlashError::NoProof { .. } | FlashError::NoDigests => Status::NoProof,
             FlashError::Target(error) => match error {
@@ -213,12 +219,22 @@ impl AppError {
             Cause::ImageIsBmap(_) => "image_is_bmap",
             Cause::NotComparable { .. } => "target_refused",
             Cause::MapIsImage(_) => "bmap_is_image",
-            Cause::TargetIsSource { .. } => "target_is_source",
+            Cause::TargetIsSource { .. } | Cause::SameFile(_) => "target_is_source",
             Cause::PackedCreate { .. } => "image_packed",
             Cause::Empty(_) => "image_empty",
             Cause::Shorter { .. } => "differs",
             Cause::Declined(_) => "declined",
             Cause::Io { .. } => "io",
+        }
+    }
+
+    /// Where the target is not as it should be, if that is what failed.
+    pub(crate) fn ranges(&self) -> Option<&[ByteRange]> {
+        match &*self.cause {
+            Cause::Flash(FlashError::NotHeld { pieces: ranges, .. } | FlashError::Differs { ranges, .. }) => {
+                Some(ranges)
+            }
+            _ => None,
         }
     }
 
@@ -267,7 +283,8 @@ fn flash_kind(error: &FlashError) -> &'static str {
         },
         FlashError::LengthMismatch { .. } | FlashError::LongerThanMap { .. } => "length_mismatch",
         FlashError::RangeDigest { .. } => "range_digest",
-        FlashError::TooSmall { .. } | FlashError::GoesOn { .. } => "target_too_small",
+        FlashError::TooSmall { .. } => "target_too_small",
+        FlashError::GoesOn { .. } => "image_goes_on",
         FlashError::NotHeld { .. } => "not_held",
         FlashError::SourceChanged { .. } => "image_changed",
         FlashError::Differs { .. } => "differs",

@@ -1,6 +1,7 @@
 //! Advice, chosen from the error and printed apart from it. Only what is likely to help: no guess at causes.
 
 use std::io;
+use std::os::unix::fs::FileTypeExt as _;
 
 use bmap::xml::XmlError;
 use flasher::FlashError;
@@ -28,6 +29,7 @@ pub(crate) fn hints(error: &AppError) -> Vec<String> {
         ),
         Cause::Io { source, .. } => of_io(source),
         Cause::TargetIsSource { .. }
+        | Cause::SameFile(_)
         | Cause::NotComparable { .. }
         | Cause::NoMap(_)
         | Cause::Empty(_)
@@ -54,6 +56,10 @@ fn of_flash(error: &FlashError, device: bool) -> Vec<String> {
             one("try another card, reader or cable; media that forget what was written are worn out or counterfeit")
         }
         FlashError::SourceChanged { .. } => one("something writes to the image file; wait until it is finished"),
+        FlashError::GoesOn { .. } => {
+            one("take a larger disk; of an image that is a file and not packed the length is known before writing")
+        }
+        FlashError::TooManyRanges { .. } => one("--block-size 65536, or more, makes larger blocks"),
         FlashError::Panicked { .. } => one("please report this with the command you ran"),
         FlashError::NoProof { .. } => one("leave --verify-target out for targets like this"),
         _ => Vec::new(),
@@ -66,6 +72,9 @@ fn of_image(error: &ImageError) -> Vec<String> {
         ImageError::Truncated { .. } | ImageError::Corrupt { .. } => {
             one("fetch the image again, and compare its checksum with the one it was published with")
         }
+        ImageError::Open { name, .. } if is_url(name) => one(
+            "images are not fetched from the network; fetch it first, or pipe it: 'curl -fL URL | mapflash copy - DEST'",
+        ),
         ImageError::Open { source, .. } => of_io(source),
         _ => Vec::new(),
     }
@@ -86,9 +95,24 @@ fn of_target(error: &TargetError, device: bool) -> Vec<String> {
         TargetError::Open { source, .. } if device && source.kind() == io::ErrorKind::PermissionDenied => {
             one("run it with sudo, or get write access to the device by a udev rule or group")
         }
-        TargetError::Open { source, .. } | TargetError::Io { source, .. } => of_io(source),
+        // Nothing can be done about a device that is full.
+        TargetError::Io { target, .. } if device || is_character_device(target) => Vec::new(),
+        TargetError::Open { source, .. } | TargetError::Io { source, .. } | TargetError::Whole { source, .. } => {
+            of_io(source)
+        }
         _ => Vec::new(),
     }
+}
+
+fn is_url(name: &str) -> bool {
+    name.split_once("://").is_some_and(|(scheme, _)| {
+        !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c))
+    })
+}
+
+/// Such as `/dev/full`.
+fn is_character_device(target: &str) -> bool {
+    std::fs::metadata(target).is_ok_and(|metadata| metadata.file_type().is_char_device())
 }
 
 /// How to make a device free.
@@ -125,6 +149,24 @@ mod tests {
         ];
         let refused = TargetError::Refused { target: "/dev/sdb".into(), refusal: Refusal::InUse(uses) };
         assert_eq!(hints(&refused.into()), ["umount '/media/my stick'", "swapoff /dev/sdb2"]);
+    }
+
+    #[test]
+    fn only_a_url_is_a_url() {
+        assert!(is_url("https://example.org/a.wic.gz") && is_url("git+ssh://x"));
+        assert!(!is_url("a.wic") && !is_url("://x") && !is_url("my image://x") && !is_url("/a/b"));
+    }
+
+    #[test]
+    fn only_where_files_lie_room_can_be_made() {
+        let full = |target: &str| {
+            let source = io::ErrorKind::StorageFull.into();
+            let extent = bmap::ByteRange::first(1);
+            AppError::from(TargetError::Io { target: target.into(), action: "write", extent, source })
+        };
+        assert_eq!(hints(&full("a.wic")).len(), 1);
+        assert!(hints(&full("/dev/full")).is_empty());
+        assert!(hints(&full("/dev/sdx").at_device(true)).is_empty());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use clap::Parser as _;
 use args::{Cli, Command};
 use error::AppError;
 use exit::Status;
-use render::json::Object;
+use render::json::{Object, Ranges};
 use render::{Display, Style, print_line};
 
 fn main() -> ExitCode {
@@ -60,6 +60,7 @@ fn not_a_job(error: &clap::Error) -> Status {
             target_changed: false,
             target_state: flasher::TargetState::Unchanged.name(),
             hints: &[],
+            ranges: None,
         });
     }
     Status::Usage
@@ -88,6 +89,7 @@ fn tell(error: &AppError, display: &Display) {
         target_changed: error.state.changed(),
         target_state: error.state.name(),
         hints: &hints,
+        ranges: error.ranges().map(Ranges::of),
     });
     print_line(&format!("mapflash: {message}"));
     if error.state.changed() {

@@ -9,6 +9,7 @@ mod bar;
 pub(crate) mod json;
 mod lines;
 mod notes;
+mod retries;
 pub(crate) mod state;
 pub(crate) mod text;
 
@@ -21,6 +22,7 @@ use flasher::event::{Event, Observer};
 use bar::Bar;
 use json::Json;
 use lines::Lines;
+use retries::Retries;
 use state::State;
 
 /// How a job is shown.
@@ -65,6 +67,7 @@ enum Renderer {
 #[derive(Debug)]
 struct Inner {
     state: State,
+    retries: Retries,
     renderer: Renderer,
 }
 
@@ -84,7 +87,7 @@ impl Display {
             Style::Json => Renderer::Json(Json::new(progress)),
             Style::Quiet => Renderer::Quiet,
         };
-        Self { style, inner: Mutex::new(Inner { state: State::default(), renderer }) }
+        Self { style, inner: Mutex::new(Inner { state: State::default(), retries: Retries::default(), renderer }) }
     }
 
     /// How it shows.
@@ -132,8 +135,9 @@ impl Display {
     /// Ends the bar and, in the other styles, the last stage. Call before the result is printed.
     pub(crate) fn finish(&self) {
         let now = Instant::now();
+        self.end_retries();
         let mut inner = self.lock();
-        let Inner { state, renderer } = &mut *inner;
+        let Inner { state, renderer, .. } = &mut *inner;
         let ended = state.end_stage(now);
         match renderer {
             Renderer::Bar(bar) => bar.clear(),
@@ -152,9 +156,12 @@ impl Display {
 impl Observer for Display {
     fn event(&self, event: &Event) {
         let now = Instant::now();
+        if !matches!(event, Event::Retry { .. }) {
+            self.end_retries();
+        }
         {
             let mut inner = self.lock();
-            let Inner { state, renderer } = &mut *inner;
+            let Inner { state, renderer, .. } = &mut *inner;
             let ended = state.fold(now, event);
             match renderer {
                 Renderer::Bar(bar) => bar.event(now, state),
@@ -169,7 +176,8 @@ impl Observer for Display {
                 notes::Line::Say(line) => self.say_people(&line),
             },
             Event::Retry { extent, attempt } => {
-                self.warn_people(&format!("{extent} did not read back as written; writing again (attempt {attempt})"));
+                let lines = self.lock().retries.piece(*extent, *attempt);
+                lines.iter().for_each(|line| self.warn_people(line));
             }
             _ => {}
         }
@@ -177,6 +185,14 @@ impl Observer for Display {
 }
 
 impl Display {
+    /// Says how many pieces were written again without being named.
+    fn end_retries(&self) {
+        let rest = self.lock().retries.end();
+        if let Some(line) = rest {
+            self.warn_people(&line);
+        }
+    }
+
     /// Like [`Display::say`], for what JSON readers get as an object of its own.
     fn say_people(&self, line: &str) {
         if !self.is_json() {

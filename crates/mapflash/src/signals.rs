@@ -101,6 +101,7 @@ impl Watch {
                     target_changed: changed,
                     target_state: state,
                     hints: &[],
+                    ranges: None,
                 });
             }
         });

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use bmap::BlockMap;
+use flasher::plan::HolePolicy;
 use flasher::{Cancel, Job, Report, TargetState, prepare};
 use image::Image;
 use serde_json::json;
@@ -138,6 +139,7 @@ fn tell_result(job: &Copy, report: &Report, started: Instant, display: &Display)
             "zeroed": report.zeroed,
             "holes_zeroed": report.holes_zeroed,
             "holes_left": report.holes_left,
+            "gap_left": report.gap_left,
             "proven": report.proven,
             "rewritten": report.rewritten,
             "seconds": time.as_secs_f64(),
@@ -170,10 +172,14 @@ fn tell_result(job: &Copy, report: &Report, started: Instant, display: &Display)
         let bytes = size(report.holes_zeroed);
         display.say(&format!("{bytes} that the map leaves out were set to zero without writing them"));
     }
+    let asked = job.plan.holes == HolePolicy::Zero;
     if report.holes_left > 0 {
-        display.say(&format!(
-            "{} that the map leaves out hold what was there before; --holes zero clears them",
-            size(report.holes_left)
-        ));
+        let advice = if asked { "" } else { "; --holes zero clears them" };
+        let bytes = size(report.holes_left);
+        display.say(&format!("{bytes} that the map leaves out hold what was there before{advice}"));
+    }
+    if asked && report.gap_left > 0 {
+        let bytes = size(report.gap_left);
+        display.say(&format!("{bytes} in front of the first partition hold what was there before, as always"));
     }
 }

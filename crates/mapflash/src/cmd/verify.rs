@@ -58,7 +58,7 @@ fn compare(
     };
     let map = job.map.read(&job.expected)?;
     if same_file(&job.expected, &job.target) {
-        return Err(Cause::TargetIsSource { path: job.target.clone(), what: "the image" }.into());
+        return Err(Cause::SameFile(job.target.clone()).into());
     }
     match &job.map {
         Map::Found(path) => display.say(&format!("block map {} found: comparing what it lists", shown(path))),

@@ -7,6 +7,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use bmap::ByteRange;
 use flasher::event::Event;
 use serde::Serialize;
 
@@ -34,7 +35,12 @@ pub(crate) enum Object<'a> {
     /// A piece is written again.
     Retry { start: u64, end: u64, attempt: u32 },
     /// The engine noticed something.
-    Note { note: &'a str },
+    Note {
+        /// A stable name.
+        note: &'a str,
+        #[serde(flatten)]
+        facts: notes::Facts,
+    },
     /// A line for people.
     Message { message: &'a str },
     /// A warning for people.
@@ -57,7 +63,29 @@ pub(crate) enum Object<'a> {
         target_state: &'a str,
         /// What might help.
         hints: &'a [String],
+        #[serde(flatten)]
+        ranges: Option<Ranges>,
     },
+}
+
+/// Where a target is not as it should be.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ranges {
+    /// First byte of each and the byte behind it; no more than [`RANGES`].
+    ranges: Vec<[u64; 2]>,
+    /// How many there are in all.
+    ranges_total: usize,
+}
+
+/// How many ranges an error lists: as many as fit in one line that programs still like to read.
+const RANGES: usize = 1000;
+
+impl Ranges {
+    /// The first of these.
+    pub(crate) fn of(ranges: &[ByteRange]) -> Self {
+        let listed = ranges.iter().take(RANGES).map(|range| [range.start(), range.end()]);
+        Self { ranges: listed.collect(), ranges_total: ranges.len() }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -112,7 +140,7 @@ impl Json {
                 self.object(&Object::Retry { start: extent.start(), end: extent.end(), attempt: *attempt });
             }
             Event::Note(note) => {
-                self.object(&Object::Note { note: notes::name(note) });
+                self.object(&Object::Note { note: notes::name(note), facts: notes::facts(note) });
             }
             _ => {}
         }
@@ -150,6 +178,20 @@ mod tests {
         assert_eq!(line(&stage), "{\"v\":1,\"event\":\"stage\",\"stage\":\"write\",\"total\":7}\n");
         let result = Object::Result(serde_json::json!({"status": 0}));
         assert_eq!(line(&result), "{\"v\":1,\"event\":\"result\",\"status\":0}\n");
+        let error = |ranges| Object::Error {
+            kind: "differs",
+            message: "m",
+            status: 6,
+            target_changed: false,
+            target_state: "unchanged",
+            hints: &[],
+            ranges,
+        };
+        assert!(!line(&error(None)).contains("ranges"));
+        let many = vec![ByteRange::first(5); RANGES + 1];
+        let parsed: serde_json::Value = serde_json::from_str(&line(&error(Some(Ranges::of(&many))))).unwrap();
+        assert_eq!(parsed["ranges"].as_array().unwrap().len(), RANGES);
+        assert_eq!((&parsed["ranges"][0], &parsed["ranges_total"]), (&serde_json::json!([0, 5]), &(RANGES + 1).into()));
         let message = Object::Message { message: "two\nlines" };
         assert_eq!(line(&message).lines().count(), 1);
     }

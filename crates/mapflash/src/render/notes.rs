@@ -1,6 +1,9 @@
 //! The engine's facts in words.
 
 use flasher::event::{Note, Stage};
+use serde::Serialize;
+
+use crate::discover::shown;
 
 /// A stage as people read it.
 pub(super) fn stage_name(stage: Stage) -> &'static str {
@@ -35,6 +38,34 @@ pub(super) fn name(note: &Note) -> &'static str {
     }
 }
 
+/// What a note is about, for machines.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Facts {
+    /// The sysfs file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    setting: Option<String>,
+    /// What it should hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    /// What the system said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// What a note is about.
+pub(super) fn facts(note: &Note) -> Facts {
+    match note {
+        Note::NotTuned { setting, error } => {
+            Facts { setting: Some(shown(setting)), value: None, error: Some(error.to_string()) }
+        }
+        Note::NotRestored { setting, value, error } => {
+            Facts { setting: Some(shown(setting)), value: Some(value.clone()), error: Some(error.to_string()) }
+        }
+        Note::TableNotReread { error } => Facts { error: Some(error.to_string()), ..Facts::default() },
+        _ => Facts::default(),
+    }
+}
+
 /// A note in words.
 pub(super) fn describe(note: &Note) -> Line {
     match note {
@@ -52,5 +83,20 @@ pub(super) fn describe(note: &Note) -> Line {
             "the kernel did not take the new partition table ({error}); unplug the disk and plug it in again"
         )),
         other => Line::Say(format!("{other:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn machines_get_the_facts_too() {
+        let error = Arc::new(std::io::Error::other("no"));
+        let note = Note::NotRestored { setting: "/sys/x".into(), value: "80".into(), error };
+        let json = serde_json::to_value(facts(&note)).unwrap();
+        assert_eq!(json, serde_json::json!({ "setting": "/sys/x", "value": "80", "error": "no" }));
+        assert_eq!(serde_json::to_value(facts(&Note::HolesUnknown)).unwrap(), serde_json::json!({}));
     }
 }

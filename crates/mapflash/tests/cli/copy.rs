@@ -127,6 +127,7 @@ fn refusals_leave_the_target_as_it_was() {
     let before = room.names();
     for (name, args, status) in [
         ("missing-image", &["no-such.wic", "out"][..], 1),
+        ("url-image", &["https://example.org/disk.wic", "out"], 1),
         ("missing-map", &["disk.wic", "out", "--bmap", "no-such.bmap"], 1),
         ("folder-image", &[".", "out"], 1),
         ("map-of-another", &["short.wic", "out", "--bmap", "disk.wic.bmap"], 5),
@@ -210,7 +211,7 @@ fn a_full_device_fails_and_says_what_is_there() {
     room.sample();
     let ran = room.run(&["-q", "copy", "disk.wic", "/dev/full"]).expect(1);
     assert!(ran.stderr.contains("No space left on device"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("hint: make room"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("hint:"), "{}", ran.stderr);
 }
 
 #[test]

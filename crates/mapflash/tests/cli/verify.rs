@@ -29,6 +29,9 @@ fn a_difference_is_status_6_and_named() {
     for expected in ["disk.wic", "disk.wic.bmap"] {
         let ran = room.run(&["-q", "verify", expected, "out"]).expect(6);
         assert!(ran.stderr.contains("bytes 2097152..2101248"), "{}", ran.stderr);
+        let error = room.run(&["--json", "verify", expected, "out"]).expect(6).last();
+        assert_eq!(error["ranges"], serde_json::json!([[2_097_152, 2_101_248]]));
+        assert_eq!(error["ranges_total"], 1);
     }
     // A byte in a hole is nobody's business with a map, and everybody's without.
     room.run(&["copy", "disk.wic", "out"]).expect(0);
