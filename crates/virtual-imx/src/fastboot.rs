@@ -5,7 +5,7 @@
 //! what they get wrong is kept, because hosts must live with it:
 //!
 //! - the number of bytes announced is the host's own digits, echoed; the tail of a last block is whatever memory held;
-//! - a sparse image is judged by its sum of blocks only after everything was written ([`sparse`]);
+//! - a sparse image is judged by its sum of blocks only after everything was written (`fastboot/sparse.rs`);
 //! - NXP's answers nothing at all to a flash when the device is not there, and `bootloader` leaves the boot partition
 //!   selected;
 //! - NXP's matches variables by prefix and says FAIL twice.

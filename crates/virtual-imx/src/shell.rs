@@ -1,7 +1,7 @@
 //! Enough of U-Boot's shell (hush) for what flashing tools send.
 //!
 //! `;`, `&&`, `||`, `if … then … elif … else … fi`, quotes, backslashes, `${name}`, `${name:-default}`, `$name`, `$?`,
-//! `name=value`, and the commands of [`commands`]. Left out: loops, which none of those tools send, and `|`, `&` and
+//! `name=value`, and the commands listed in `shell/commands.rs`. Left out: loops, which none of those tools send, and `|`, `&` and
 //! redirections, which hush in U-Boot does not have either.
 //!
 //! As in U-Boot, an unset variable outside quotes leaves no argument at all.
