@@ -64,6 +64,8 @@ pub struct Setup {
     pub path: String,
     /// Its eMMC.
     pub emmc: Geometry,
+    /// The card in its SD slot, if there is one; it has no boot partitions whatever is said here.
+    pub sd: Option<Geometry>,
     /// Where its switches point.
     pub boot: BootMode,
     /// How long things take.
@@ -82,6 +84,7 @@ impl Setup {
             uid: 0x0123_4567_89ab_cdef,
             path: "1-1".to_owned(),
             emmc: Geometry::default(),
+            sd: None,
             boot: BootMode::Serial,
             timing: Timing::instant(),
             clock: Clock::simulated(),

@@ -49,7 +49,7 @@ pub struct Fastboot {
     buffer: u64,
     buffer_bytes: u32,
     downloaded: u64,
-    serial: String,
+    pub(crate) serial: String,
     table: partition::Table,
     /// For the next download: announce this many bytes instead of those asked for.
     pub(crate) wrong_size: Option<u32>,

@@ -13,6 +13,28 @@
 //! - [`link`]: a host's side of it in the same process.
 //! - [`sample`]: small boot images that the virtual ROMs accept.
 //!
+//! ```
+//! use std::time::Duration;
+//! use virtual_imx::board::{Board, Setup, Stage};
+//! use virtual_imx::model::{Model, Tree};
+//!
+//! let board = Board::new(Setup::new(Model::Imx8mp, Tree::Nxp));
+//! assert_eq!(board.device().unwrap().ids.product, 0x0146);
+//! // Stream it a boot image in HID reports, as its ROM wants them.
+//! let link = board.open().unwrap();
+//! for part in virtual_imx::sample::flash_bin(Model::Imx8mp, 1).chunks(1020) {
+//!     let mut report = vec![2];
+//!     report.extend(part);
+//!     report.resize(1021, 0);
+//!     link.send(&report, Duration::from_secs(10)).unwrap();
+//! }
+//! // It leaves the bus and comes back as fastboot; the simulated clock waits for nothing.
+//! let fastboot = board.wait_for_device(Some(link.device().address), Duration::from_secs(5)).unwrap();
+//! assert_eq!((fastboot.ids.product, board.stage()), (0x0152, Stage::UBoot));
+//! ```
+//!
+//! Left out so far: USB/IP, fastboot over UDP, FBK, and a program to run a board by hand.
+//!
 //! Every parser here is this crate's own, written from descriptions of the device side; only the table of USB
 //! identifiers comes from `imx-usb`. A codec tested against itself hides its mistakes.
 //!

@@ -2,6 +2,8 @@
 //!
 //! Parsers on both sides were written apart from each other, so agreement here means something.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say what they expect by unwrapping")]
+
 use std::time::Duration;
 
 use imx_usb::chips::{ChipTable, Protocol, StreamExtent};

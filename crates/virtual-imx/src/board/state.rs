@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::emmc::Emmc;
+use crate::emmc::{Emmc, Geometry};
 use crate::fastboot::{Fastboot, REQUEST_BYTES};
 use crate::fault::{Back, Fault, What, When};
 use crate::link::Outcome;
@@ -68,7 +68,11 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(setup: Setup) -> Self {
-        let dev = setup.model.layout(setup.tree).emmc;
+        let layout = setup.model.layout(setup.tree);
+        let mut cards: BTreeMap<_, _> = [(layout.emmc, Emmc::new(setup.emmc))].into();
+        if let Some(geometry) = setup.sd {
+            cards.insert(layout.sd, Emmc::new(Geometry { boot_bytes: 0, ..geometry }));
+        }
         let mut state = Self {
             clock: setup.clock,
             stage: Stage::Rom,
@@ -76,7 +80,7 @@ impl State {
             faults: Vec::new(),
             serial: None,
             program: Program::Other,
-            cards: [(dev, Emmc::new(setup.emmc))].into(),
+            cards,
             address: 0,
             away: None,
             leaving: None,
@@ -155,12 +159,13 @@ impl State {
     }
 
     fn on_enter(&mut self) {
+        // How often a command came counts anew in each stage.
+        self.seen.clear();
         let stage = self.stage;
         while let Some(at) = self.faults.iter().position(|fault| fault.stage == stage && fault.when == When::Enter) {
-            let what = self.faults.remove(at).what;
+            let what = self.remove_fault(at);
             self.suffer(what);
         }
-        self.seen.resize(self.faults.len(), 0);
     }
 
     /// Both are the number in the fuses: U-Boot writes it in small letters, the ROM here in capitals (what real ROMs
@@ -172,6 +177,13 @@ impl State {
             None if stage == Stage::Rom => format!("{uid:016X}"),
             None => format!("{uid:016x}"),
         }
+    }
+
+    /// Takes a fault out of the list: each happens once.
+    fn remove_fault(&mut self, n: usize) -> What {
+        self.seen.resize(self.faults.len(), 0);
+        self.seen.remove(n);
+        self.faults.remove(n).what
     }
 
     fn on_the_bus(&self) -> bool {
@@ -207,7 +219,10 @@ impl State {
                 self.address = self.address.wrapping_add(1);
                 self.heard = 0;
                 match &mut self.program {
-                    Program::UBoot(_, server) => server.bus_reset(),
+                    Program::UBoot(_, server) => {
+                        server.bus_reset();
+                        self.on_enter();
+                    }
                     _ => self.enter(self.stage),
                 }
             }
@@ -275,7 +290,10 @@ impl State {
                 self.serial = Some(serial);
                 let serial = self.serial(Stage::UBoot);
                 if let Program::UBoot(machine, server) = &mut self.program {
-                    *server = Fastboot::new(machine, &serial);
+                    server.serial = serial;
+                    if machine.tree == Tree::Upstream {
+                        machine.set_env("serial#", &server.serial);
+                    }
                 }
             }
             What::DataSize(size) => {
@@ -320,12 +338,12 @@ impl State {
         // A fault at a byte lets through what comes before it.
         let (stage, from) = (self.stage, self.heard);
         let to = from.saturating_add(wide(n));
-        let at_byte = self
-            .faults
-            .iter()
-            .position(|fault| fault.stage == stage && matches!(fault.when, When::Byte(at) if (from..to).contains(&at)));
-        let fault = at_byte.map(|at| self.faults.remove(at));
-        if let Some(Fault { when: When::Byte(at), .. }) = fault {
+        let hits = self.faults.iter().enumerate().filter_map(|(n, fault)| match fault.when {
+            When::Byte(at) if fault.stage == stage && (from..to).contains(&at) => Some((at, n)),
+            _ => None,
+        });
+        let hit = hits.min().map(|(at, n)| (at, self.remove_fault(n)));
+        if let Some((at, What::Unplug(_) | What::PowerCut(_) | What::Stall | What::Hang)) = hit {
             n = usize::try_from(at - from).unwrap_or(0);
         }
         self.heard = from.saturating_add(wide(n));
@@ -334,8 +352,8 @@ impl State {
         if n == bytes.len() || matches!(self.program, Program::UBoot(..)) {
             self.take(&bytes[..n], bytes.is_empty());
         }
-        if let Some(fault) = fault {
-            self.suffer(fault.what);
+        if let Some((_, what)) = hit {
+            self.suffer(what);
         }
         if !self.on_the_bus() && n < bytes.len() && n == 0 { Outcome::Gone } else { Outcome::Done(n) }
     }
@@ -392,10 +410,7 @@ impl State {
                 }
             }
         }
-        let what = fault.map(|n| {
-            self.seen.remove(n);
-            self.faults.remove(n).what
-        });
+        let what = fault.map(|n| self.remove_fault(n));
         match what {
             Some(what @ (What::DataSize(_) | What::Short(_) | What::CutAfterWriting(..) | What::Serial(_))) => {
                 self.suffer(what);
@@ -409,6 +424,7 @@ impl State {
         let spent = machine.take_spent();
         self.busy_until = self.busy_until.saturating_add(spent);
         self.settle(result.map(|()| None));
+        self.after_answers();
     }
 
     /// What is left of U-Boot after some work.

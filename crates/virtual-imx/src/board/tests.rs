@@ -182,10 +182,11 @@ fn unplugged_in_a_download_it_comes_back_as_told() {
     // The server waits for a command again; the power was never gone.
     let link = board.open().unwrap();
     download(&link, &[6; 5000]).unwrap();
-    assert_eq!(say(&link, "getvar:serialno"), "OKAY0123456789abcdef");
-    board.power_cycle();
-    boot(&board, Model::Imx8mp);
-    assert_eq!(board.device().unwrap().serial.as_deref(), Some("00000000deadbeef"));
+    // But it is another board that came back.
+    assert_eq!(back.serial.as_deref(), Some("00000000deadbeef"));
+    assert_eq!(say(&link, "getvar:serialno"), "OKAY00000000deadbeef");
+    assert_eq!(say(&link, "flash:bootloader"), "OKAY");
+    assert_eq!(board.emmc(|card| card.peek(Area::Boot0, 4999, 1)), Some(vec![6]));
     board.unplug();
     assert_eq!(board.wait_for_device(None, WITHIN), None);
 }
@@ -206,6 +207,43 @@ fn power_lost_while_writing_leaves_what_was_written() {
         card.set_partconf(crate::emmc::PartConf { boot: 1, ..Default::default() }).unwrap();
     });
     assert!(board.bootable().is_err());
+}
+
+#[test]
+fn a_rom_can_fail_too() {
+    let image = flash_bin(Model::Imx8mp, 1);
+    for (faults, fault) in [
+        ("rom at 50000 stall", LinkFault::Stalled),
+        ("rom at 50000 hang", LinkFault::TimedOut),
+        ("rom at 50000 power never", LinkFault::Gone),
+        ("rom enter hang", LinkFault::TimedOut),
+    ] {
+        let board = Board::new(nxp());
+        board.add_faults(script(faults).unwrap());
+        board.power_cycle();
+        let link = board.open().unwrap();
+        let sent = image.chunks(1020).try_for_each(|piece| link.send(&report(2, piece, 1020), WITHIN));
+        assert_eq!(sent.unwrap_err().fault, fault, "{faults}");
+    }
+    // More than it needs does no harm, for a while.
+    let board = Board::new(nxp());
+    let link = board.open().unwrap();
+    for piece in [image.as_slice(), &[0; 30_000]].concat().chunks(1020) {
+        link.send(&report(2, piece, 1020), WITHIN).unwrap();
+    }
+    assert_eq!(board.wait_for_device(Some(1), WITHIN).unwrap().ids.product, 0x0152);
+}
+
+#[test]
+fn a_reset_that_is_waited_for_is_never_answered() {
+    let sd = Some(Geometry { user_bytes: 1 << 20, ..Geometry::default() });
+    let (board, link) = fastboot(Setup { sd, ..nxp() });
+    assert_eq!(say(&link, "UCmd:mmc dev 1"), "OKAY");
+    assert_eq!(say(&link, "UCmd:mmc dev 1 1"), "FAIL");
+    link.send(b"UCmd:reset", WITHIN).unwrap();
+    let rom = board.wait_for_device(Some(link.device().address), WITHIN).unwrap();
+    assert_eq!(rom.ids.product, 0x0146);
+    assert_eq!(board.emmc(|card| card.geometry()), Geometry::default());
 }
 
 #[test]
