@@ -10,15 +10,19 @@
 //! rom enter power back 100              power lost on entering a stage, and so on
 //! uboot enter serial fedcba9876543210   comes with another serial number
 //! uboot enter cut 65536 back 100        power is lost after so many bytes have been written to the eMMC
+//! uboot enter bad user 100 200 write    blocks 100 to 199 cannot be written (or "read", or writes are "lost")
+//! uboot cmd 1 flash:all flip boot0 64 4 bit 2 of stored byte 64 turns over now; the command is carried out
+//! uboot enter weak user 64 4 1          … comes out wrong the next time it is written
+//! uboot enter slowerase 20              every erase group takes 20 ms
 //! ```
 //!
-//! Faults of the card itself (bad regions, bits that flip, slow erasing) are set on [`crate::emmc::Emmc`] and
-//! [`crate::timing::Timing`].
+//! The eMMC's areas are user, boot0 and boot1. Numbers are decimal.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::board::Stage;
+use crate::emmc::{Area, Defect};
 
 /// The most faults in a script.
 const MAX_FAULTS: usize = 1000;
@@ -66,6 +70,14 @@ pub enum What {
     DataSize(u32),
     /// The serial number is another one from now on.
     Serial(String),
+    /// Blocks of the eMMC go bad: area, first block, the block behind the last, and how.
+    Bad(Area, u64, u64, Defect),
+    /// Bits of a byte stored in the eMMC turn over: area, byte, which bits.
+    Flip(Area, u64, u8),
+    /// The same, each of the next so many times the byte is written.
+    Weak(Area, u64, u8, u32),
+    /// Erasing takes so long for each group.
+    SlowErase(Duration),
 }
 
 /// One fault. It happens once.
@@ -118,6 +130,15 @@ fn number<T: FromStr>(text: &mut &str) -> Result<T, &'static str> {
     word(text).and_then(|word| word.parse().ok()).ok_or("a number is missing")
 }
 
+fn area(text: &mut &str) -> Result<Area, &'static str> {
+    match word(text) {
+        Some("user") => Ok(Area::User),
+        Some("boot0") => Ok(Area::Boot0),
+        Some("boot1") => Ok(Area::Boot1),
+        _ => Err("the area is user, boot0 or boot1"),
+    }
+}
+
 fn back(text: &mut &str) -> Result<Back, &'static str> {
     match word(text) {
         Some("never") => Ok(Back::Never),
@@ -160,6 +181,19 @@ impl FromStr for Fault {
             Some("short") => What::Short(number(&mut text)?),
             Some("size") => What::DataSize(number(&mut text)?),
             Some("serial") => What::Serial(word(&mut text).ok_or("a serial number is missing")?.to_owned()),
+            Some("bad") => {
+                let (area, first, end) = (area(&mut text)?, number(&mut text)?, number(&mut text)?);
+                let defect = match word(&mut text) {
+                    Some("write") => Defect::Write,
+                    Some("read") => Defect::Read,
+                    Some("lost") => Defect::Lost,
+                    _ => return Err("blocks are bad for write or read, or writes are lost"),
+                };
+                What::Bad(area, first, end, defect)
+            }
+            Some("flip") => What::Flip(area(&mut text)?, number(&mut text)?, number(&mut text)?),
+            Some("weak") => What::Weak(area(&mut text)?, number(&mut text)?, number(&mut text)?, number(&mut text)?),
+            Some("slowerase") => What::SlowErase(Duration::from_millis(number(&mut text)?)),
             _ => return Err("it says not what happens"),
         };
         if text.trim().is_empty() { Ok(Self { stage, when, what }) } else { Err("there is more than a fault") }
@@ -192,9 +226,16 @@ mod tests {
                 Fault { stage: Stage::UBoot, when: When::Enter, what: What::CutAfterWriting(4096, Back::Never) },
             ]
         );
-        for wrong in
-            ["spl at 1 hang", "uboot at x hang", "uboot cmd 1", "rom enter unplug", "rom enter hang now", "rom"]
-        {
+        for wrong in [
+            "spl at 1 hang",
+            "uboot at x hang",
+            "uboot cmd 1",
+            "rom enter unplug",
+            "rom enter hang now",
+            "rom",
+            "uboot enter bad rpmb 1 2 write",
+            "uboot enter flip user 1 256",
+        ] {
             let error = script(&format!("rom enter stall;{wrong}")).unwrap_err();
             assert_eq!((error.number, error.text.as_str()), (2, wrong));
         }

@@ -12,7 +12,7 @@ use imx_usb::pipe::{BulkPipe, Fault, ReportPipe, TransferError};
 use imx_usb::sdp::{self, Jump, Load, Settings};
 use imx_usb::sdps;
 use virtual_imx::board::{Board, BootMode, Setup, Stage};
-use virtual_imx::emmc::{Area, Defect, PartConf};
+use virtual_imx::emmc::{Area, PartConf};
 use virtual_imx::fault::script;
 use virtual_imx::link::{Link, LinkError, LinkFault};
 use virtual_imx::model::{Model, Tree};
@@ -210,7 +210,7 @@ fn upstream_takes_names_and_commands_of_its_own() {
     session.flash("mmc0boot1").unwrap();
     assert!(board.emmc(|card| card.peek(Area::Boot1, 0, 5000)).unwrap() == pattern(5000, 3));
     session.ucmd("mmc dev 2 2; mmc read 40480000 0 a; hash sha256 40480000 1388 fastboot.h").unwrap();
-    assert_eq!(session.getvar("h").unwrap().len(), 60);
+    assert_eq!(session.getvar("h").unwrap().len(), 59);
 }
 
 #[test]
@@ -241,9 +241,30 @@ fn faults_are_typed_errors() {
     assert!(matches!(&error, FastbootError::Transfer { source, .. } if source.is_timeout()), "{error}");
 
     let (board, mut session) = ready(Model::Imx8mp, Tree::Nxp);
-    board.emmc(|card| card.add_defect(Area::User, 100..200, Defect::Write));
+    board.add_faults(script("uboot cmd 1 flash bad user 100 200 write; uboot cmd 1 erase fail not now").unwrap());
     session.download_all(&sparse(&[(0, &pattern(1 << 20, 1))])).unwrap();
     assert_eq!(session.flash("all").unwrap_err().board_says(), Some("flash write failure"));
+}
+
+/// What a card does wrong shows by reading it back, and only by that.
+#[test]
+fn bits_that_flip_are_found_by_proof() {
+    let (board, mut session) = ready(Model::Imx8mp, Tree::Nxp);
+    board.add_faults(script("uboot cmd 1 flash weak user 70000 4 1; uboot cmd 3 UCmd flip user 9 1").unwrap());
+    let data = pattern(1 << 20, 1);
+    let proof =
+        format!("mmc dev 2 0; mmc read $loadaddr 0 800; crc32 -v $loadaddr 100000 {:08x}", crc32fast::hash(&data));
+    for right in [false, true, false] {
+        session.download_all(&sparse(&[(0, &data)])).unwrap();
+        session.flash("all").unwrap();
+        assert_eq!(session.ucmd(&proof).is_ok(), right);
+    }
+    // Each erase group was written three times over.
+    assert_eq!(board.emmc(|card| card.most_wear(Area::User)), 3);
+    // An erase that takes more than a second for all its groups in one command fails on upstream only.
+    let (board, mut session) = ready(Model::Imx8mp, Tree::Upstream);
+    board.add_faults(script("uboot cmd 1 UCmd slowerase 20").unwrap());
+    assert!(session.ucmd("mmc dev 2; mmc erase 0 10000").is_err());
 }
 
 #[test]

@@ -296,6 +296,15 @@ impl State {
                     }
                 }
             }
+            What::Bad(area, first, end, defect) => self.emmc().add_defect(area, first..end, defect),
+            What::Flip(area, at, mask) => self.emmc().flip(area, at, mask),
+            What::Weak(area, at, mask, times) => self.emmc().weaken(area, at, mask, times),
+            What::SlowErase(group) => {
+                self.setup.timing.erase_group = group;
+                if let Program::UBoot(machine, _) = &mut self.program {
+                    machine.timing.erase_group = group;
+                }
+            }
             What::DataSize(size) => {
                 if let Program::UBoot(_, server) = &mut self.program {
                     server.wrong_size = Some(size);
@@ -412,11 +421,11 @@ impl State {
         }
         let what = fault.map(|n| self.remove_fault(n));
         match what {
-            Some(what @ (What::DataSize(_) | What::Short(_) | What::CutAfterWriting(..) | What::Serial(_))) => {
-                self.suffer(what);
+            // These come instead of what was asked.
+            Some(what @ (What::Unplug(_) | What::PowerCut(_) | What::Stall | What::Hang | What::Fail(_))) => {
+                return self.suffer(what);
             }
-            // The others come instead of what was asked.
-            Some(what) => return self.suffer(what),
+            Some(what) => self.suffer(what),
             None => {}
         }
         let Program::UBoot(machine, server) = &mut self.program else { return };

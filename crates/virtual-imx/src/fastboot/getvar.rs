@@ -7,6 +7,9 @@ use crate::model::Tree;
 use super::Fastboot;
 use super::partition;
 
+/// So much of a variable's value upstream was seen to send, one less than would fit.
+const MAX_VALUE: usize = 59;
+
 /// Upstream's variables, in its order.
 const UPSTREAM: [&str; 10] = [
     "version",
@@ -57,7 +60,8 @@ impl Fastboot {
             return;
         }
         if let Some(value) = machine.env(&format!("fastboot.{name}")) {
-            self.okay(value);
+            let cut: String = value.chars().take(MAX_VALUE).collect();
+            self.okay(&cut);
             return;
         }
         match self.upstream(machine, name) {

@@ -104,6 +104,8 @@ fn variables_of_both_trees() {
     assert_eq!(nxp.say("UCmd:hash sha256 40400000 0 fastboot.h"), ["OKAY"]);
     let digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     assert_eq!(nxp.say("getvar:h"), [format!("OKAY{}", &digest[..60])]);
+    assert_eq!(upstream.say("oem run:hash sha256 40400000 0 fastboot.h"), ["OKAY"]);
+    assert_eq!(upstream.say("getvar:h"), [format!("OKAY{}", &digest[..59])]);
 }
 
 #[test]
