@@ -9,6 +9,9 @@ fn fit_offset(model: Model) -> usize {
     0x6_0000 - usize::try_from(model.loader_offset(false)).unwrap_or(0)
 }
 
+/// Where U-Boot's container begins in an image of containers.
+const UBOOT_CONTAINER: usize = 0x5c00;
+
 /// A whole boot image (`flash.bin`) for a board: loader and U-Boot. `seed` makes images differ.
 pub fn flash_bin(model: Model, seed: u8) -> Vec<u8> {
     match model.rom() {
@@ -31,6 +34,25 @@ pub fn flash_bin(model: Model, seed: u8) -> Vec<u8> {
             bytes
         }
     }
+}
+
+/// The same with signs of a signature, which is all that a closed board here looks for.
+pub fn signed_flash_bin(model: Model, seed: u8) -> Vec<u8> {
+    let mut bytes = flash_bin(model, seed);
+    match model.rom() {
+        RomKind::SdpIvt | RomKind::StreamIvt => {
+            // A command sequence at 0x3000 of the loader, and the table's pointer to it.
+            bytes[24..28].copy_from_slice(&0x007e_4000_u32.to_le_bytes());
+            bytes[0x3000] = 0xd4;
+        }
+        // "Signed by the maker of the board", in each container's flags.
+        RomKind::StreamContainer | RomKind::LoaderContainer => {
+            for container in [0, 0x400, UBOOT_CONTAINER] {
+                bytes[container + 4] = 2;
+            }
+        }
+    }
+    bytes
 }
 
 /// `len` bytes that differ by seed: odd numbers below 0x80, so that no header is found in them by chance.

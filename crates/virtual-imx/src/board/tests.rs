@@ -36,7 +36,10 @@ fn sdp(link: &Link, address: u32, bytes: &[u8]) {
 
 /// Takes a board from its ROM to fastboot; returns the identifiers met on the way.
 fn boot(board: &Board, model: Model) -> Vec<u16> {
-    let image = flash_bin(model, 1);
+    boot_image(board, model, flash_bin(model, 1))
+}
+
+fn boot_image(board: &Board, model: Model, image: Vec<u8>) -> Vec<u16> {
     let mut ids = Vec::new();
     let mut last = None;
     let mut rest = image.as_slice();
@@ -159,6 +162,50 @@ fn a_closed_board_stays_in_its_rom() {
     }
     assert_eq!(link.receive(65, WITHIN).unwrap_err().fault, LinkFault::TimedOut);
     assert_eq!(board.stage(), Stage::Rom);
+}
+
+#[test]
+fn a_closed_board_takes_what_is_signed() {
+    for model in Model::ALL {
+        let board = Board::new(Setup { hab: Hab::Closed, boot: BootMode::Card, ..Setup::new(model, Tree::Nxp) });
+        let image = crate::sample::signed_flash_bin(model, 1);
+        boot_image(&board, model, image.clone());
+        let unsigned = flash_bin(model, 1);
+        for (image, boots) in [(unsigned, false), (image, true)] {
+            board.emmc(|card| card.poke(Area::User, model.loader_offset(false), &image));
+            assert_eq!(board.bootable().is_ok(), boots, "{model:?}");
+        }
+        board.power_cycle();
+        assert_eq!(board.stage(), Stage::Running);
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    /// Whatever comes, in whatever stage: no panic, and every transfer ends by its deadline.
+    #[test]
+    fn a_board_outlives_any_host(
+        model in 0usize..6,
+        reach_fastboot: bool,
+        transfers in proptest::collection::vec((proptest::collection::vec(0u8..16, 0..40), 0usize..5000, proptest::prelude::any::<bool>()), 0..12),
+    ) {
+        let model = Model::ALL[model];
+        let board = Board::new(Setup::new(model, Tree::Nxp));
+        if reach_fastboot {
+            boot(&board, model);
+        }
+        for (head, len, listen) in transfers {
+            let Some(link) = board.open() else { break };
+            let mut bytes = head;
+            bytes.resize(bytes.len().max(len), 0x41);
+            let start = board.now();
+            let _ = link.send(&bytes, WITHIN);
+            if listen {
+                let _ = link.receive(64, WITHIN);
+            }
+            proptest::prop_assert!(board.now() - start <= WITHIN * 2);
+        }
+    }
 }
 
 fn download(link: &Link, bytes: &[u8]) -> Result<(), crate::link::LinkError> {
