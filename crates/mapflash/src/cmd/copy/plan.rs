@@ -43,6 +43,10 @@ pub(super) fn show(
         let places: Vec<String> = plan.invalidate().iter().map(ByteRange::to_string).collect();
         line("clear", &format!("what could start the old system: {}", places.join(", ")));
     }
+    if !plan.survivors().is_empty() {
+        let places: Vec<String> = plan.survivors().iter().map(ByteRange::to_string).collect();
+        line("stays", &format!("a table or loader that may start while this runs: {}", places.join(", ")));
+    }
     for (phase, name) in [(Phase::Body, "write"), (Phase::Head, "then head")] {
         for (kind, what) in [(Kind::Data, "data"), (Kind::Zero, "zeros"), (Kind::DontCare, "holes, if zeroing is free")]
         {
@@ -139,6 +143,7 @@ fn as_json(job: &Copy, image: &Image, target: &Opened, plan: &Plan) -> Value {
         "holes": job.plan.holes.name(),
         "prove": job.options.prove,
         "clear": ranges(plan.invalidate()),
+        "stays": ranges(plan.survivors()),
         "body": phase(Phase::Body),
         "head": phase(Phase::Head),
         "head_length": plan.head(),
