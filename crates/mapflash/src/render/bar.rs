@@ -67,6 +67,8 @@ impl Bar {
 
     pub(super) fn clear(&mut self) {
         self.bar.finish_and_clear();
+        // Else waking it for the next job would draw it once more, where nothing clears it any more.
+        self.bar.set_draw_target(ProgressDrawTarget::hidden());
         (self.shown, self.total) = (false, None);
     }
 }
