@@ -153,7 +153,6 @@ mod tests {
         over_seeds("gzip", super::gzip);
     }
 
-
     #[test]
     fn zstd() {
         over_seeds("zstd", super::zstd);
