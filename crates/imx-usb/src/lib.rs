@@ -1,5 +1,6 @@
 //! How bytes reach an i.MX board: its boot ROM, its loader and U-Boot's fastboot.
 //!
+//! - [`bus`]: devices and where they are plugged in; the seam to a bus.
 //! - [`chips`]: one table of USB identifiers and of what is known about each chip.
 //! - [`pipe`]: the seams to a board, and what can go wrong with a transfer.
 //! - [`sdp`]: HID commands, to boot ROMs and to U-Boot's SPL (SDP, SDPU, SDPV).
@@ -51,6 +52,7 @@
 //! This crate knows nothing of disk images or block maps; it starts no threads and prints nothing.
 
 pub mod bootimage;
+pub mod bus;
 pub mod chips;
 pub mod fastboot;
 pub mod fbk;

@@ -3,7 +3,8 @@
 
 use std::error::Error;
 use std::fmt;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// Two bulk endpoints, or something that behaves like them.
 pub trait BulkPipe {
@@ -16,6 +17,18 @@ pub trait BulkPipe {
     /// Receives one transfer: up to `into.len()` bytes, ended early by a short packet. `Ok(0)` is a zero-length
     /// packet, which is no end of anything.
     fn receive(&mut self, into: &mut [u8], within: Duration) -> Result<usize, TransferError>;
+
+    /// Time as the other side has it, since whenever: for measuring how long things take. A virtual board may run on
+    /// simulated time; all others on the real one.
+    fn now(&self) -> Duration {
+        monotonic()
+    }
+}
+
+/// Real time since the first call.
+pub fn monotonic() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
 }
 
 /// HID reports in both directions.
@@ -35,6 +48,10 @@ impl<P: BulkPipe + ?Sized> BulkPipe for &mut P {
     fn receive(&mut self, into: &mut [u8], within: Duration) -> Result<usize, TransferError> {
         (**self).receive(into, within)
     }
+
+    fn now(&self) -> Duration {
+        (**self).now()
+    }
 }
 
 impl<P: BulkPipe + ?Sized> BulkPipe for Box<P> {
@@ -44,6 +61,10 @@ impl<P: BulkPipe + ?Sized> BulkPipe for Box<P> {
 
     fn receive(&mut self, into: &mut [u8], within: Duration) -> Result<usize, TransferError> {
         (**self).receive(into, within)
+    }
+
+    fn now(&self) -> Duration {
+        (**self).now()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::time::Duration;
 
 use super::download::Download;
 use super::exchange::{Exchange, FastbootError, Limits, Message, short};
@@ -64,6 +65,11 @@ impl<P: BulkPipe> Session<P> {
     /// Bytes of the last download, if it was complete.
     pub fn staged_bytes(&self) -> Option<u32> {
         self.staged.ok()
+    }
+
+    /// Time as the board's pipe has it: [`BulkPipe::now`].
+    pub fn now(&self) -> Duration {
+        self.exchange.pipe.now()
     }
 
     /// Ends the session and hands back the pipe.
