@@ -21,7 +21,7 @@ use crate::link::{Link, Outcome};
 use crate::model::{Ids, Model, Tree};
 use crate::rom::Hab;
 use crate::rom::image::{NotBootable, loader_length};
-use crate::store::wide;
+use crate::sharing::SharedBus;
 use crate::timing::{Clock, Timing};
 
 use state::State;
@@ -72,6 +72,8 @@ pub struct Setup {
     pub timing: Timing,
     /// By which clock.
     pub clock: Clock,
+    /// The hub it is on, if it shares the bus with other boards.
+    pub hub: Option<SharedBus>,
 }
 
 impl Setup {
@@ -88,6 +90,7 @@ impl Setup {
             boot: BootMode::Serial,
             timing: Timing::instant(),
             clock: Clock::simulated(),
+            hub: None,
         }
     }
 }
@@ -222,7 +225,7 @@ impl Board {
                 Some(device) if Some(device.address) != other => return Some(device),
                 _ => {}
             }
-            let next = self.state().next_change();
+            let next = self.next_change();
             let now = self.now();
             if now >= until || (next.is_none() && !self.is_real()) {
                 self.pass_until(until);
@@ -285,9 +288,24 @@ impl Board {
         self.state().power_on();
     }
 
-    /// Pulls the plug, for good.
+    /// Pulls the plug, until [`Board::plug`]. The board keeps its power and stays in its stage.
     pub fn unplug(&self) {
         self.state().leave_for_good();
+    }
+
+    /// Plugs the board in there, now: it comes as a new device, wherever it was before.
+    pub fn plug(&self, path: &str) {
+        self.state().come_to(path);
+    }
+
+    /// When something changes by itself next, if nobody does anything.
+    pub(crate) fn next_change(&self) -> Option<Duration> {
+        self.state().next_change()
+    }
+
+    /// Are these handles to the same board?
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Sends to the device with that address, if it is still there. Some of the bytes may be taken now and the rest
@@ -300,11 +318,6 @@ impl Board {
     pub fn try_in(&self, address: u32, most: usize) -> Outcome<Vec<u8>> {
         self.state().try_in(address, most)
     }
-}
-
-/// Bytes of a transfer over the bus, as time.
-fn on_the_bus(timing: &Timing, bytes: usize) -> Duration {
-    timing.request.saturating_add(crate::timing::at_rate(wide(bytes), timing.bus))
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@
 //! - [`board`]: all of it together: stages, the bus, booting from the card.
 //! - [`fault`]: what goes wrong, and when.
 //! - [`link`]: a host's side of it in the same process.
+//! - `host`: boards in the same process as `imx-usb`'s bus and pipes (feature `host`).
+//! - [`sharing`]: boards that share one bus.
 //! - [`sample`]: small boot images that the virtual ROMs accept.
 //!
 //! ```
@@ -44,11 +46,14 @@ pub mod board;
 pub mod emmc;
 pub mod fastboot;
 pub mod fault;
+#[cfg(feature = "host")]
+pub mod host;
 pub mod link;
 pub mod machine;
 pub mod model;
 pub mod rom;
 pub mod sample;
+pub mod sharing;
 pub mod shell;
 pub mod store;
 pub mod timing;

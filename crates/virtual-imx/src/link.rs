@@ -61,6 +61,11 @@ impl Link {
         &self.device
     }
 
+    /// The board's time.
+    pub fn now(&self) -> Duration {
+        self.board.now()
+    }
+
     /// Sends bytes, all of them, in one transfer: bulk, or a report with its identifier first.
     pub fn send(&self, bytes: &[u8], within: Duration) -> Result<(), LinkError> {
         let until = self.board.now().saturating_add(within);

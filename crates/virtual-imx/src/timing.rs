@@ -105,6 +105,14 @@ impl Clock {
         }
     }
 
+    /// That time after the start as the system counts time; `None` for a simulated clock.
+    pub(crate) fn instant(&self, time: Duration) -> Option<Instant> {
+        match self {
+            Self::Real(start) => start.checked_add(time),
+            Self::Simulated(_) => None,
+        }
+    }
+
     /// Lets simulated time pass up to `until`; never goes back. Does nothing to the real clock.
     pub fn advance_to(&mut self, until: Duration) {
         if let Self::Simulated(now) = self {

@@ -6,87 +6,47 @@
 
 use std::time::Duration;
 
-use imx_usb::chips::{ChipTable, Protocol, StreamExtent};
+use imx_usb::bus::Bus;
+use imx_usb::chips::{Chip, ChipTable, Protocol, StreamExtent};
 use imx_usb::fastboot::{self, FastbootError, Limits};
-use imx_usb::pipe::{BulkPipe, Fault, ReportPipe, TransferError};
+use imx_usb::pipe::BulkPipe;
 use imx_usb::sdp::{self, Jump, Load, Settings};
 use imx_usb::sdps;
 use virtual_imx::board::{Board, BootMode, Setup, Stage};
 use virtual_imx::emmc::{Area, PartConf};
 use virtual_imx::fault::script;
-use virtual_imx::link::{Link, LinkError, LinkFault};
+use virtual_imx::host::HostBus;
 use virtual_imx::model::{Model, Tree};
 use virtual_imx::rom::Hab;
 use virtual_imx::sample::{flash_bin, pattern};
 
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// The adapter between this crate's link and the client's pipes.
-#[derive(Debug)]
-struct Pipe(Link);
-
-fn fault(error: LinkError, within: Duration) -> Fault {
-    match error.fault {
-        LinkFault::TimedOut => Fault::TimedOut(within),
-        LinkFault::Stalled => Fault::Stalled,
-        LinkFault::Gone => Fault::Gone,
-    }
-}
-
-impl Pipe {
-    fn out(&mut self, bytes: &[u8], within: Duration) -> Result<(), TransferError> {
-        self.0
-            .send(bytes, within)
-            .map_err(|error| TransferError::sending(error.done, bytes.len(), fault(error, within)))
-    }
-
-    fn into(&mut self, into: &mut [u8], within: Duration) -> Result<usize, TransferError> {
-        let got = self.0.receive(into.len(), within);
-        let got = got.map_err(|error| TransferError::receiving(error.done, into.len(), fault(error, within)))?;
-        into[..got.len()].copy_from_slice(&got);
-        Ok(got.len())
-    }
-}
-
-impl BulkPipe for Pipe {
-    fn send(&mut self, bytes: &[u8], within: Duration) -> Result<(), TransferError> {
-        self.out(bytes, within)
-    }
-
-    fn receive(&mut self, into: &mut [u8], within: Duration) -> Result<usize, TransferError> {
-        self.into(into, within)
-    }
-}
-
-impl ReportPipe for Pipe {
-    fn send_report(&mut self, report: &[u8], within: Duration) -> Result<(), TransferError> {
-        self.out(report, within)
-    }
-
-    fn receive_report(&mut self, into: &mut [u8], within: Duration) -> Result<usize, TransferError> {
-        self.into(into, within)
-    }
-}
-
 /// Where U-Boot begins in a sample image that is sent in two parts.
 fn split(model: Model) -> usize {
     if model == Model::Imx8mm { 0x4000 } else { 0x5c00 }
 }
 
+/// What is on the bus of a single board.
+fn device(bus: &HostBus) -> imx_usb::bus::Device {
+    bus.devices().unwrap().remove(0)
+}
+
 /// Walks a board to fastboot by what the client's table says of it; the protocols on the way.
 fn boot(board: &Board, image: &[u8], model: Model) -> Vec<Protocol> {
     let table = ChipTable::builtin();
-    let (mut protocols, mut last) = (Vec::new(), None);
+    let bus = HostBus::new(vec![board.clone()]);
+    let mut protocols = Vec::new();
     loop {
-        let device = board.wait_for_device(last, WITHIN).expect("the board comes back");
-        last = Some(device.address);
-        let found = table.identify(device.ids.vendor, device.ids.product, device.ids.release).expect("a known device");
+        let seen = bus.changes();
+        let device = device(&bus);
+        let found = table.identify(device.vendor, device.product, device.release).expect("a known device");
         protocols.push(found.id.protocol);
-        let pipe = Pipe(board.open().unwrap());
+        let pipe = |chip: &Chip| bus.reports(&device, chip.route).unwrap();
         match (found.id.protocol, found.chip) {
             (Protocol::Sdp, Some(chip)) => {
                 let load = Load { address: 0x007e_1000, bytes: &image[..split(model)], dcd: None };
-                let mut session = sdp::Session::new(pipe, Settings::from(chip));
+                let mut session = sdp::Session::new(pipe(chip), Settings::from(chip));
                 assert_eq!(session.boot(&load, &mut |_| {}).unwrap(), Jump::Silent);
             }
             (Protocol::Sdps, Some(chip)) => {
@@ -94,24 +54,28 @@ fn boot(board: &Board, image: &[u8], model: Model) -> Vec<Protocol> {
                     StreamExtent::WholeFile => image,
                     StreamExtent::LoaderContainer => &image[..split(model)],
                 };
-                sdps::stream(&mut { pipe }, chip, bytes, WITHIN, &mut |_| {}).unwrap();
+                sdps::stream(&mut pipe(chip), chip, bytes, WITHIN, &mut |_| {}).unwrap();
             }
             (Protocol::Sdpv, Some(chip)) => {
-                let mut session = sdp::Session::new(pipe, Settings::from(chip));
+                let mut session = sdp::Session::new(pipe(chip), Settings::from(chip));
                 session.write_file(0, &image[split(model)..], &mut |_| {}).unwrap();
                 assert_eq!(session.jump(0).unwrap(), Jump::Silent);
             }
             (Protocol::Fastboot, _) => return protocols,
             other => panic!("not expected on the way: {other:?}"),
         }
+        // It leaves, and comes back.
+        bus.wait(seen, WITHIN);
+        bus.wait(bus.changes(), WITHIN);
     }
 }
 
-fn session(board: &Board) -> fastboot::Session<Pipe> {
-    fastboot::Session::new(Pipe(board.open().unwrap()), Limits::USB)
+fn session(board: &Board) -> fastboot::Session<Box<dyn BulkPipe + Send>> {
+    let bus = HostBus::new(vec![board.clone()]);
+    fastboot::Session::new(bus.bulk(&device(&bus)).unwrap(), Limits::USB)
 }
 
-fn ready(model: Model, tree: Tree) -> (Board, fastboot::Session<Pipe>) {
+fn ready(model: Model, tree: Tree) -> (Board, fastboot::Session<Box<dyn BulkPipe + Send>>) {
     let board = Board::new(Setup::new(model, tree));
     boot(&board, &flash_bin(model, 1), model);
     let session = session(&board);
@@ -219,7 +183,7 @@ fn faults_are_typed_errors() {
     board.add_faults(script("uboot cmd 1 flash fail no room; uboot cmd 2 download size 16").unwrap());
     session.download_all(&[1; 4096]).unwrap();
     assert_eq!(session.flash("bootloader").unwrap_err().board_says(), Some("no room"));
-    let error = session.download(64).unwrap_err();
+    let error = session.download(64).err().unwrap();
     assert!(matches!(error, FastbootError::DataSize { expected: 64, found: 16, .. }), "{error}");
     assert!(session.is_out_of_step());
 
@@ -285,10 +249,9 @@ fn a_download_that_is_dropped_leaves_the_board_listening() {
 fn a_closed_rom_refuses_what_is_not_signed() {
     let board = Board::new(Setup { hab: Hab::Closed, ..Setup::new(Model::Imx8mm, Tree::Nxp) });
     let table = ChipTable::builtin();
-    let mut session = sdp::Session::new(
-        Pipe(board.open().unwrap()),
-        Settings::from(table.chip("MX8MM").or(table.chip("MX8MQ")).unwrap()),
-    );
+    let chip = table.chip("MX8MM").or(table.chip("MX8MQ")).unwrap();
+    let bus = HostBus::new(vec![board.clone()]);
+    let mut session = sdp::Session::new(bus.reports(&device(&bus), chip.route).unwrap(), Settings::from(chip));
     assert_eq!(session.error_status().unwrap().0, sdp::HabState::Closed);
     let image = flash_bin(Model::Imx8mm, 1);
     let load = Load { address: 0x007e_1000, bytes: &image[..0x4000], dcd: None };

@@ -13,14 +13,16 @@ use crate::rom::Verdict;
 use crate::rom::sdp::Sdp;
 use crate::rom::stream::Stream;
 use crate::store::wide;
-use crate::timing::Clock;
+use crate::timing::{Clock, at_rate};
 
-use super::{BootMode, Device, Endpoint, Kind, Setup, Stage, find_loader, on_the_bus};
+use super::{BootMode, Device, Endpoint, Kind, Setup, Stage, find_loader};
 
 /// A ROM stays for so long after the last report it has heard, and a stage after its last answer.
 const LINGER: Duration = Duration::from_millis(50);
 /// Bytes taken of a bulk transfer at a time.
 const BULK_PIECE: usize = 64 << 10;
+/// A thread that wakes up later than this after the time it waited for has left a gap on the bus.
+const LATE: Duration = Duration::from_millis(50);
 
 enum Program {
     Sdp(Sdp),
@@ -55,6 +57,8 @@ pub(super) struct State {
     /// Leaves the bus at that time.
     leaving: Option<(Duration, Next)>,
     busy_until: Duration,
+    /// A transfer is waiting for the board to be free.
+    queued: bool,
     hung: bool,
     stall: bool,
     short: Option<usize>,
@@ -85,6 +89,7 @@ impl State {
             away: None,
             leaving: None,
             busy_until: Duration::ZERO,
+            queued: false,
             hung: false,
             stall: false,
             short: None,
@@ -134,7 +139,7 @@ impl State {
         self.take_cards();
         self.stage = stage;
         (self.away, self.leaving) = (None, None);
-        (self.hung, self.stall, self.short) = (false, false, None);
+        (self.hung, self.stall, self.short, self.queued) = (false, false, None, false);
         (self.heard, self.busy_until) = (0, self.clock.now());
         self.address = self.address.wrapping_add(1);
         let (model, tree, hab) = (self.setup.model, self.setup.tree, self.setup.hab);
@@ -191,7 +196,35 @@ impl State {
     }
 
     pub(super) fn leave_for_good(&mut self) {
-        self.away = Some((None, Next::Same));
+        self.poll();
+        // What it was about to become it becomes all the same, away from the bus.
+        let next = self.away.map_or(Next::Same, |(_, next)| next);
+        self.away = Some((None, next));
+    }
+
+    pub(super) fn come_to(&mut self, path: &str) {
+        self.poll();
+        path.clone_into(&mut self.path);
+        let next = self.away.map_or(Next::Same, |(_, next)| next);
+        self.away = Some((Some(self.clock.now()), next));
+        self.poll();
+    }
+
+    /// The board is busy with a transfer of so many bytes over the bus from now on.
+    fn occupy_bus(&mut self, bytes: usize) {
+        let now = self.clock.now();
+        // A transfer that waited for the one before follows it without a gap, however late its thread woke up.
+        let from = if std::mem::take(&mut self.queued) && now.saturating_sub(self.busy_until) < LATE {
+            self.busy_until.min(now)
+        } else {
+            now
+        };
+        let own = self.setup.timing.request.saturating_add(at_rate(wide(bytes), self.setup.timing.bus));
+        let shared = match (&self.setup.hub, self.clock.instant(from)) {
+            (Some(hub), Some(from)) => hub.carry(from, bytes),
+            _ => Duration::ZERO,
+        };
+        self.busy_until = from.saturating_add(own.max(shared));
     }
 
     /// When something changes by itself next.
@@ -331,6 +364,7 @@ impl State {
             return Err(Outcome::Wait(self.next_change()));
         }
         if self.busy_until > self.clock.now() {
+            self.queued = true;
             return Err(Outcome::Wait(Some(self.busy_until)));
         }
         Ok(())
@@ -356,7 +390,7 @@ impl State {
             n = usize::try_from(at - from).unwrap_or(0);
         }
         self.heard = from.saturating_add(wide(n));
-        self.busy_until = self.clock.now().saturating_add(on_the_bus(&self.setup.timing, n));
+        self.occupy_bus(n);
         // A report that comes in part is no report.
         if n == bytes.len() || matches!(self.program, Program::UBoot(..)) {
             self.take(&bytes[..n], bytes.is_empty());
@@ -471,7 +505,7 @@ impl State {
         if let Some(short) = self.short.take() {
             reply.truncate(short);
         }
-        self.busy_until = self.clock.now().saturating_add(on_the_bus(&self.setup.timing, reply.len()));
+        self.occupy_bus(reply.len());
         self.after_answers();
         Outcome::Done(reply)
     }
