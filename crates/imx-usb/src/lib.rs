@@ -7,6 +7,7 @@
 //! - [`sdps`]: loaders streamed to boot ROMs.
 //! - [`fastboot`]: U-Boot's fastboot, over a pipe or UDP.
 //! - [`fbk`]: the fastboot-like daemon of an initramfs.
+//! - `usb`: real USB, over libusb (feature `usb`, on unless switched off).
 //! - [`bootimage`]: where the loader lies in a file, which part of it a board is sent, what it seems to be.
 //!
 //! Each protocol has pure codecs (values to bytes and back) and a session that is generic over a pipe, so that it can
@@ -59,3 +60,5 @@ pub mod fbk;
 pub mod pipe;
 pub mod sdp;
 pub mod sdps;
+#[cfg(feature = "usb")]
+pub mod usb;
