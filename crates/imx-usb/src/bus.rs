@@ -4,7 +4,7 @@
 //! something else. [`Bus`] is implemented over libusb (`usb`, unless that feature is off), and by virtual boards.
 //!
 //! Left out: what the devices are ([`crate::chips`]) and how a board is followed from stage to stage
-//! (`boot`).
+//! ([`crate::boot`]).
 
 use std::error::Error;
 use std::fmt;

@@ -8,6 +8,7 @@
 //! - [`fastboot`]: U-Boot's fastboot, over a pipe or UDP.
 //! - [`fbk`]: the fastboot-like daemon of an initramfs.
 //! - `usb`: real USB, over libusb (feature `usb`, on unless switched off).
+//! - [`boot`]: from whatever a board is in to fastboot.
 //! - [`bootimage`]: where the loader lies in a file, which part of it a board is sent, what it seems to be.
 //!
 //! Each protocol has pure codecs (values to bytes and back) and a session that is generic over a pipe, so that it can
@@ -52,6 +53,7 @@
 //!
 //! This crate knows nothing of disk images or block maps; it starts no threads and prints nothing.
 
+pub mod boot;
 pub mod bootimage;
 pub mod bus;
 pub mod chips;

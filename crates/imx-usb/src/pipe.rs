@@ -38,6 +38,11 @@ pub trait ReportPipe {
 
     /// Receives one report, its identifier first; returns its length.
     fn receive_report(&mut self, into: &mut [u8], within: Duration) -> Result<usize, TransferError>;
+
+    /// Time as the other side has it: [`BulkPipe::now`].
+    fn now(&self) -> Duration {
+        monotonic()
+    }
 }
 
 impl<P: BulkPipe + ?Sized> BulkPipe for &mut P {
@@ -76,6 +81,10 @@ impl<P: ReportPipe + ?Sized> ReportPipe for &mut P {
     fn receive_report(&mut self, into: &mut [u8], within: Duration) -> Result<usize, TransferError> {
         (**self).receive_report(into, within)
     }
+
+    fn now(&self) -> Duration {
+        (**self).now()
+    }
 }
 
 impl<P: ReportPipe + ?Sized> ReportPipe for Box<P> {
@@ -85,6 +94,10 @@ impl<P: ReportPipe + ?Sized> ReportPipe for Box<P> {
 
     fn receive_report(&mut self, into: &mut [u8], within: Duration) -> Result<usize, TransferError> {
         (**self).receive_report(into, within)
+    }
+
+    fn now(&self) -> Duration {
+        (**self).now()
     }
 }
 

@@ -354,6 +354,10 @@ impl ReportPipe for Pipe {
     fn receive_report(&mut self, into: &mut [u8], within: Duration) -> Result<usize, TransferError> {
         self.take(into, within)
     }
+
+    fn now(&self) -> Duration {
+        self.link.now()
+    }
 }
 
 #[cfg(test)]
