@@ -72,6 +72,8 @@ pub struct Setup {
     pub timing: Timing,
     /// By which clock.
     pub clock: Clock,
+    /// The SuperSpeed side of its connector, as sysfs writes ports; U-Boot's fastboot then comes up there.
+    pub super_speed: Option<String>,
     /// The hub it is on, if it shares the bus with other boards.
     pub hub: Option<SharedBus>,
 }
@@ -90,9 +92,19 @@ impl Setup {
             boot: BootMode::Serial,
             timing: Timing::instant(),
             clock: Clock::simulated(),
+            super_speed: None,
             hub: None,
         }
     }
+}
+
+/// How fast a device is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Speed {
+    /// 480 Mbit/s.
+    High,
+    /// 5 Gbit/s.
+    Super,
 }
 
 /// How an endpoint moves data.
@@ -120,8 +132,14 @@ pub struct Endpoint {
 pub struct Device {
     /// Address on the bus; a new one each time it comes.
     pub address: u32,
-    /// Port path, as sysfs writes it.
+    /// Port path, as sysfs writes it: of the connector's faster side for a device at [`Speed::Super`].
     pub path: String,
+    /// Port path of the connector: its high-speed side.
+    pub connector: String,
+    /// How fast.
+    pub speed: Speed,
+    /// Bytes of a data report, without its identifier, where it takes any.
+    pub report_payload: u16,
     /// Vendor, product and release.
     pub ids: Ids,
     /// The serial number that the device descriptor names.
@@ -134,6 +152,14 @@ pub struct Device {
     pub class: [u8; 3],
     /// Its endpoints, in order.
     pub endpoints: Vec<Endpoint>,
+}
+
+impl Device {
+    /// Are so many bytes from a bulk endpoint whole packets, so that they do not end a transfer with room for more?
+    pub(crate) fn is_whole_packets(&self, bytes: usize) -> bool {
+        let input = self.endpoints.iter().find(|endpoint| endpoint.address & 0x80 != 0 && endpoint.kind == Kind::Bulk);
+        input.is_some_and(|endpoint| bytes > 0 && bytes.is_multiple_of(usize::from(endpoint.packet.max(1))))
+    }
 }
 
 /// What a ROM would find on a card.
@@ -211,6 +237,13 @@ impl Board {
         state.device()
     }
 
+    /// The address of what is on the bus now.
+    pub(crate) fn address(&self) -> Option<u32> {
+        let mut state = self.state();
+        state.poll();
+        state.address()
+    }
+
     /// Opens what is on the bus now. The link is to this device: once the board leaves, it is dead.
     pub fn open(&self) -> Option<Link> {
         let device = self.device()?;
@@ -281,6 +314,16 @@ impl Board {
     /// Moves the boot switches; they are read at the next power-on or reset.
     pub fn set_boot_mode(&self, boot: BootMode) {
         self.state().setup.boot = boot;
+    }
+
+    /// Starts U-Boot as if it had been booted, without anything having been sent. For work on what comes after.
+    pub fn start_uboot(&self) {
+        self.state().start_uboot();
+    }
+
+    /// What a reset of the bus, or a new configuration, makes the device with that address forget.
+    pub(crate) fn bus_reset(&self, address: u32) {
+        self.state().bus_reset(address);
     }
 
     /// Takes the power away and gives it back: everything but the cards begins anew.

@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use imx_usb::bus::{Bus, BusError, Device, Interface, OpenError, Port, Speed, Visit};
+use imx_usb::bus::{self, Bus, BusError, Device, Interface, OpenError, Visit};
 use imx_usb::chips::ReportRoute;
 use imx_usb::pipe::{BulkPipe, Fault, ReportPipe, TransferError};
 
-use crate::board::{self, Board, Kind};
+use crate::board::{self, Board, Kind, Speed};
 use crate::link::{Link, LinkError, LinkFault};
 
 /// How long a wait in real time takes to see what somebody did to a board behind the bus's back.
@@ -71,7 +71,7 @@ impl Inner {
             self.boards.iter().filter(|slot| !self.in_use(slot)).for_each(|slot| slot.board.pass_until(self.base));
         }
         for slot in &mut self.boards {
-            let there = slot.board.device().map(|device| device.address);
+            let there = slot.board.address();
             if there == slot.seen.map(|(address, _)| address) {
                 continue;
             }
@@ -110,16 +110,18 @@ impl Inner {
 
 /// What `imx-usb` knows of a device; `None` if its port is written wrongly.
 fn describe(device: board::Device, visit: Visit) -> Option<Device> {
-    let port: Port = device.path.parse().ok()?;
     Some(Device {
-        path: port.clone(),
-        port,
+        path: device.path.parse().ok()?,
+        port: device.connector.parse().ok()?,
         visit,
         vendor: device.ids.vendor,
         product: device.ids.product,
         release: device.ids.release,
         serial: device.serial,
-        speed: Some(Speed::High),
+        speed: Some(match device.speed {
+            Speed::High => bus::Speed::High,
+            Speed::Super => bus::Speed::Super,
+        }),
         interfaces: vec![Interface { number: 0, class: device.class }],
     })
 }
@@ -276,13 +278,7 @@ impl Bus for HostBus {
     }
 
     fn string(&self, device: &Device, index: u8) -> Result<Option<String>, OpenError> {
-        let device = self.link(device)?.device().clone();
-        Ok(match index {
-            1 | 2 => device.strings.get(usize::from(index - 1)).map(|&text| text.to_owned()),
-            3 => device.serial,
-            4 => device.string4,
-            _ => None,
-        })
+        Ok(crate::usb::string(self.link(device)?.device(), index))
     }
 }
 

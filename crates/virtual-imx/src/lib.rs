@@ -13,6 +13,8 @@
 //! - [`link`]: a host's side of it in the same process.
 //! - `host`: boards in the same process as `imx-usb`'s bus and pipes (feature `host`).
 //! - [`sharing`]: boards that share one bus.
+//! - [`usb`]: descriptors, and requests on endpoint 0.
+//! - [`usbip`]: boards behind the kernel's USB stack or a socket.
 //! - [`sample`]: small boot images that the virtual ROMs accept.
 //!
 //! ```
@@ -35,12 +37,12 @@
 //! assert_eq!((fastboot.ids.product, board.stage()), (0x0152, Stage::UBoot));
 //! ```
 //!
-//! Left out so far: USB/IP, fastboot over UDP, FBK, and a program to run a board by hand.
+//! Left out so far: fastboot over UDP, FBK, and a program to run a board by hand.
 //!
 //! Every parser here is this crate's own, written from descriptions of the device side; only the table of USB
 //! identifiers comes from `imx-usb`. A codec tested against itself hides its mistakes.
 //!
-//! Nothing here prints, starts threads or trusts what a host sends.
+//! Nothing here prints or trusts what a host sends; threads are started by [`usbip`] alone.
 
 pub mod board;
 pub mod emmc;
@@ -57,3 +59,6 @@ pub mod sharing;
 pub mod shell;
 pub mod store;
 pub mod timing;
+pub mod usb;
+#[cfg(unix)]
+pub mod usbip;

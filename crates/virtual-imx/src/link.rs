@@ -86,13 +86,25 @@ impl Link {
         }
     }
 
-    /// Receives one transfer of at most `most` bytes.
+    /// Receives one transfer of at most `most` bytes. On a bulk endpoint it goes on through whole packets until a short
+    /// one ends it.
     pub fn receive(&self, most: usize, within: Duration) -> Result<Vec<u8>, LinkError> {
         let until = self.board.now().saturating_add(within);
-        let error = |fault| LinkError { done: 0, fault };
+        let mut received: Vec<u8> = Vec::new();
         loop {
-            match self.board.try_in(self.device.address, most) {
-                Outcome::Done(bytes) => return Ok(bytes),
+            let error = |fault| LinkError { done: received.len(), fault };
+            match self.board.try_in(self.device.address, most - received.len()) {
+                Outcome::Done(bytes) => {
+                    let whole = self.device.is_whole_packets(bytes.len());
+                    if received.is_empty() {
+                        received = bytes;
+                    } else {
+                        received.extend(bytes);
+                    }
+                    if !whole || received.len() >= most {
+                        return Ok(received);
+                    }
+                }
                 Outcome::Wait(when) => self.wait(when, until).map_err(error)?,
                 Outcome::Stalled => return Err(error(LinkFault::Stalled)),
                 Outcome::Gone => return Err(error(LinkFault::Gone)),

@@ -15,7 +15,7 @@ use crate::rom::stream::Stream;
 use crate::store::wide;
 use crate::timing::{Clock, at_rate};
 
-use super::{BootMode, Device, Endpoint, Kind, Setup, Stage, find_loader};
+use super::{BootMode, Device, Endpoint, Kind, Setup, Speed, Stage, find_loader};
 
 /// A ROM stays for so long after the last report it has heard, and a stage after its last answer.
 const LINGER: Duration = Duration::from_millis(50);
@@ -62,6 +62,8 @@ pub(super) struct State {
     hung: bool,
     stall: bool,
     short: Option<usize>,
+    /// The rest of a report that the host had no room for.
+    rest: Vec<u8>,
     /// Bytes from the host in this stage.
     heard: u64,
     /// Commands that faults have counted: how often each was seen.
@@ -93,6 +95,7 @@ impl State {
             hung: false,
             stall: false,
             short: None,
+            rest: Vec::new(),
             heard: 0,
             seen: Vec::new(),
             cut_back: None,
@@ -140,6 +143,7 @@ impl State {
         self.stage = stage;
         (self.away, self.leaving) = (None, None);
         (self.hung, self.stall, self.short, self.queued) = (false, false, None, false);
+        self.rest.clear();
         (self.heard, self.busy_until) = (0, self.clock.now());
         self.address = self.address.wrapping_add(1);
         let (model, tree, hab) = (self.setup.model, self.setup.tree, self.setup.hab);
@@ -189,6 +193,10 @@ impl State {
         self.seen.resize(self.faults.len(), 0);
         self.seen.remove(n);
         self.faults.remove(n).what
+    }
+
+    pub(super) fn address(&self) -> Option<u32> {
+        self.on_the_bus().then_some(self.address)
     }
 
     fn on_the_bus(&self) -> bool {
@@ -264,6 +272,25 @@ impl State {
         }
     }
 
+    /// Is what runs on the faster side of the connector? A board that was plugged in elsewhere has lost it.
+    fn is_super(&self) -> bool {
+        self.stage == Stage::UBoot && self.setup.super_speed.is_some() && self.path == self.setup.path
+    }
+
+    pub(super) fn bus_reset(&mut self, address: u32) {
+        self.poll();
+        if self.on_the_bus()
+            && address == self.address
+            && let Program::UBoot(_, server) = &mut self.program
+        {
+            server.bus_reset();
+        }
+    }
+
+    pub(super) fn start_uboot(&mut self) {
+        self.enter(Stage::UBoot);
+    }
+
     pub(super) fn device(&self) -> Option<Device> {
         if !self.on_the_bus() {
             return None;
@@ -281,8 +308,9 @@ impl State {
             }
             Stage::Loader => (tree.loader_ids(), ["FSL", "USB download gadget"], [3, 0, 0], vec![hid_in]),
             Stage::UBoot | Stage::Running => {
+                let packet = if self.is_super() { 1024 } else { 512 };
                 // NXP's own client needs the IN endpoint first.
-                let endpoints = vec![endpoint(0x81, Kind::Bulk, 512), endpoint(0x01, Kind::Bulk, 512)];
+                let endpoints = vec![endpoint(0x81, Kind::Bulk, packet), endpoint(0x01, Kind::Bulk, packet)];
                 (tree.fastboot_ids(), ["FSL", "USB download gadget"], [0xff, 0x42, 3], endpoints)
             }
         };
@@ -292,7 +320,28 @@ impl State {
             _ => None,
         };
         let string4 = (self.stage == Stage::Rom).then(|| self.serial(Stage::Rom));
-        Some(Device { address: self.address, path: self.path.clone(), ids, serial, string4, strings, class, endpoints })
+        let (speed, path) = match &self.setup.super_speed {
+            Some(path) if self.is_super() => (Speed::Super, path.clone()),
+            _ => (Speed::High, self.path.clone()),
+        };
+        let report_payload = match self.stage {
+            Stage::Rom => u16::try_from(model.report_payload()).unwrap_or(0),
+            _ => 1024,
+        };
+        let (address, connector) = (self.address, self.path.clone());
+        Some(Device {
+            address,
+            path,
+            connector,
+            speed,
+            report_payload,
+            ids,
+            serial,
+            string4,
+            strings,
+            class,
+            endpoints,
+        })
     }
 
     fn go_away(&mut self, back: Back, next: Next) {
@@ -493,15 +542,20 @@ impl State {
             return outcome;
         }
         let reply = match &mut self.program {
+            Program::Sdp(_) if !self.rest.is_empty() => None,
             Program::Sdp(sdp) => sdp.reply(),
             Program::UBoot(machine, server) => server.reply(machine, most),
             Program::Stream(_) | Program::Other => None,
         };
+        let reply = if self.rest.is_empty() { reply } else { Some(std::mem::take(&mut self.rest)) };
         let Some(mut reply) = reply else {
             self.after_answers();
             return Outcome::Wait(self.next_change());
         };
-        reply.truncate(most);
+        // Of a report that does not fit the rest comes next.
+        if reply.len() > most {
+            self.rest = reply.split_off(most);
+        }
         if let Some(short) = self.short.take() {
             reply.truncate(short);
         }
