@@ -213,6 +213,14 @@ pub enum OpenError {
         /// Its device node, where there is one.
         node: Option<PathBuf>,
     },
+    /// The system has no device node for it, as in containers that were not given one.
+    #[error("there is no device node {} for the board at {port}", node.display())]
+    NoNode {
+        /// Where it is.
+        port: Port,
+        /// What was looked for.
+        node: PathBuf,
+    },
     /// Another program or a driver has it.
     #[error("the board at {port} is in use by {}", by.as_deref().unwrap_or("another program or a driver"))]
     Busy {

@@ -1,31 +1,56 @@
 //! Real USB.
 //!
-//! - [`UsbBus`]: the devices on it.
+//! - [`UsbBus`]: the devices on it, and pipes to them.
 //! - [`facts`]: what there is to know about this system's USB when something does not work.
+//! - [`descriptors`]: what a device says it has.
+//!
+//! Devices are found in sysfs, where the kernel itself keeps the list: it is right in containers and without udevd, and
+//! tells which two ports are one connector. libusb, which is given the open device node, does the transfers. It is built
+//! in (feature `vendored`), or the system's.
 //!
 //! Linux only.
 
+mod bulk;
+mod deadline;
+pub mod descriptors;
 pub mod facts;
+mod fault;
 mod list;
+mod open;
 mod peers;
+mod queue;
+mod receive;
+mod reports;
 mod roots;
+mod strings;
 mod sysfs;
+mod transfer;
 #[cfg(test)]
 pub(crate) mod tree;
 mod wait;
 
 use std::time::Duration;
 
+pub use fault::UsbFault;
+pub use queue::Queue;
 pub use roots::Roots;
 
-use crate::bus::{BusError, Device};
+use crate::bus::{Bus, BusError, Device, OpenError};
+use crate::chips::ReportRoute;
+use crate::pipe::{BulkPipe, ReportPipe, monotonic};
 use list::List;
+use open::{Failed, PATIENCE, active_settings, claim, open, patiently};
 
-/// The USB of this system. Starts no threads.
+/// The USB of this system. Starts no threads; what it opens is closed, and given back to the kernel's drivers, when the
+/// pipe is dropped.
+///
+/// In its process libusb no longer looks for devices by itself, also for other users of libusb there that open theirs
+/// later.
 #[derive(Debug, Default)]
 pub struct UsbBus {
     roots: Roots,
     list: List,
+    queue: Queue,
 }
 
 impl UsbBus {
@@ -36,24 +61,69 @@ impl UsbBus {
 
     /// The one that is seen in these folders.
     pub fn under(roots: Roots) -> Self {
-        Self { roots, list: List::default() }
+        Self { roots, ..Self::default() }
     }
 
-    /// What is on the bus now.
-    ///
-    /// # Errors
-    /// When there is no USB, or it cannot be listed.
-    pub fn devices(&self) -> Result<Vec<Device>, BusError> {
+    /// Uses another number or size of transfers for bulk pipes opened from now on.
+    #[must_use]
+    pub fn with_queue(self, queue: Queue) -> Self {
+        Self { queue, ..self }
+    }
+
+    /// The folders it looks into: for [`facts`].
+    pub fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
+    fn lacks(device: &Device) -> impl Fn(&'static str) -> Failed {
+        let port = device.port.clone();
+        move |lacks| Failed::ForGood(OpenError::Lacks { port: port.clone(), lacks })
+    }
+}
+
+impl Bus for UsbBus {
+    fn devices(&self) -> Result<Vec<Device>, BusError> {
         self.list.devices(&self.roots)
     }
 
-    /// Counts changes of the bus.
-    pub fn changes(&self) -> u64 {
+    fn changes(&self) -> u64 {
         self.list.changes(&self.roots)
     }
 
-    /// Returns when there were changes since `seen`, or after `within`.
-    pub fn wait(&self, seen: u64, within: Duration) {
+    fn wait(&self, seen: u64, within: Duration) {
         wait::wait(within, || self.changes() != seen);
+    }
+
+    fn now(&self) -> Duration {
+        monotonic()
+    }
+
+    fn reports(&self, device: &Device, route: ReportRoute) -> Result<Box<dyn ReportPipe + Send>, OpenError> {
+        patiently(PATIENCE, || {
+            let opened = open(self, device)?;
+            let settings = active_settings(self, device)?;
+            let endpoints = descriptors::report_endpoints(&settings).map_err(Self::lacks(device))?;
+            claim(self, device, &opened, endpoints.interface)?;
+            let pipe: Box<dyn ReportPipe + Send> = Box::new(reports::Reports::new(opened, endpoints, route));
+            Ok(pipe)
+        })
+    }
+
+    fn bulk(&self, device: &Device) -> Result<Box<dyn BulkPipe + Send>, OpenError> {
+        patiently(PATIENCE, || {
+            let opened = open(self, device)?;
+            let settings = active_settings(self, device)?;
+            let pair = descriptors::bulk_pair(&settings).map_err(Self::lacks(device))?;
+            claim(self, device, &opened, pair.interface)?;
+            let pipe: Box<dyn BulkPipe + Send> = Box::new(bulk::Bulk::new(opened, pair, self.queue));
+            Ok(pipe)
+        })
+    }
+
+    fn string(&self, device: &Device, index: u8) -> Result<Option<String>, OpenError> {
+        patiently(PATIENCE, || {
+            let opened = open(self, device)?;
+            strings::string(opened.handle(), index).map_err(|error| open::libusb_failed(error, device, None))
+        })
     }
 }

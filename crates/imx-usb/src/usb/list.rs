@@ -50,7 +50,6 @@ impl List {
     }
 
     /// Is a device still the one it was?
-    #[cfg(test)]
     pub(super) fn is_there(&self, roots: &Roots, device: &Device) -> bool {
         let mut seen = self.lock();
         seen.update(sysfs::entries(roots).unwrap_or_default());

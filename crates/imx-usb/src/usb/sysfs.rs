@@ -1,7 +1,7 @@
 //! What sysfs says of the devices on USB, read without opening any of them.
 //!
 //! A device may leave while it is being read: then attributes are missing, and so is the device from what is returned.
-//! Attributes come from the device as often as from the kernel; no more than [`LONGEST`] bytes of one are taken.
+//! Attributes come from the device as often as from the kernel; no more than a limit is taken of any.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -14,6 +14,9 @@ use crate::bus::{Interface, Port, Speed};
 
 /// A string descriptor has at most 126 characters; in UTF-8 that is less than this.
 const LONGEST: u64 = 1024;
+
+/// A configuration has at most 65535 bytes; few devices have more than one.
+const LONGEST_DESCRIPTORS: u64 = 1 << 18;
 
 /// No system has more entries than this; a made-up tree might.
 const MOST_ENTRIES: usize = 1 << 16;
@@ -123,10 +126,20 @@ pub(super) fn hex(folder: &Path, name: &str) -> Option<u16> {
     u16::from_str_radix(text(folder, name)?.trim(), 16).ok()
 }
 
+/// A device's descriptors, as it sent them.
+pub(super) fn descriptors(folder: &Path) -> Option<Vec<u8>> {
+    read(folder, "descriptors", LONGEST_DESCRIPTORS)
+}
+
 /// An attribute without the line's end; what is no UTF-8 in it is replaced.
 pub(super) fn text(folder: &Path, name: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    File::open(folder.join(name)).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
+    let bytes = read(folder, name, LONGEST)?;
     let text = String::from_utf8_lossy(&bytes);
     Some(text.strip_suffix('\n').unwrap_or(&text).to_owned())
+}
+
+fn read(folder: &Path, name: &str, longest: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(folder.join(name)).ok()?.take(longest).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
