@@ -151,6 +151,15 @@ impl Memory {
     }
 }
 
+/// U-Boot's numbers for the cards of NXP's evaluation kits; other boards may have others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cards {
+    /// The eMMC.
+    pub emmc: u32,
+    /// The SD slot.
+    pub sd: u32,
+}
+
 /// What is known about a chip, or about a loader of which the chip is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chip {
@@ -184,6 +193,8 @@ pub struct Chip {
     pub next: Cow<'static, [Protocol]>,
     /// Memory for U-Boot commands; `None` where no source was found.
     pub memory: Option<Memory>,
+    /// Numbers of cards; `None` where no source was found.
+    pub cards: Option<Cards>,
 }
 
 /// A device that the table knows.

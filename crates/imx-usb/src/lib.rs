@@ -3,6 +3,7 @@
 //! - [`bus`]: devices and where they are plugged in; the seam to a bus.
 //! - [`chips`]: one table of USB identifiers and of what is known about each chip.
 //! - [`pipe`]: the seams to a board, and what can go wrong with a transfer.
+//! - [`probe`]: what a U-Boot in fastboot can do.
 //! - [`sdp`]: HID commands, to boot ROMs and to U-Boot's SPL (SDP, SDPU, SDPV).
 //! - [`sdps`]: loaders streamed to boot ROMs.
 //! - [`fastboot`]: U-Boot's fastboot, over a pipe or UDP.
@@ -60,6 +61,7 @@ pub mod chips;
 pub mod fastboot;
 pub mod fbk;
 pub mod pipe;
+pub mod probe;
 pub mod sdp;
 pub mod sdps;
 #[cfg(feature = "usb")]

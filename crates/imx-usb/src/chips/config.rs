@@ -6,7 +6,7 @@
 //! CFG: PROTOCOL: -vid N -pid N [-chip NAME] [-compatible NAME] [-bcdversion N | -bcdmin N -bcdmax N]
 //! CHIP: NAME -compatible NAME [-title TEXT] [-payload N] [-route control|ep1] [-free N] [-skipdcd yes|no]
 //!       [-stream whole|container] [-format ivt|container|loader] [-useroffset N] [-bootoffset N] [-next FB,SDPV]
-//!       [-loadaddr N -buffer N -buffersize N]
+//!       [-loadaddr N -buffer N -buffersize N] [-emmc N -sd N]
 //! ```
 //!
 //! (A `CHIP:` line is one line; it is broken here to fit.) `CFG:` lines are those of `uuu`; `CHIP:` is ours and starts
@@ -15,7 +15,7 @@
 
 use std::borrow::Cow;
 
-use super::{Chip, ChipTable, ImageFormat, LoaderOffset, Memory, Protocol, ReportRoute, StreamExtent, UsbId};
+use super::{Cards, Chip, ChipTable, ImageFormat, LoaderOffset, Memory, Protocol, ReportRoute, StreamExtent, UsbId};
 
 /// The longest configuration that is read, in bytes.
 pub const MAX_CONFIG_BYTES: usize = 1 << 20;
@@ -293,6 +293,7 @@ fn chip(words: &mut Words<'_>, table: &ChipTable) -> Result<Chip, ConfigError> {
     };
     let mut chip = Chip { name: Cow::Owned(name.text.to_owned()), ..known.clone() };
     let (mut load, mut buffer, mut buffer_bytes) = (None, None, None);
+    let (mut emmc, mut sd) = (None, None);
     while let Some(option) = words.words.next() {
         match option.text.to_ascii_lowercase().as_str() {
             "-compatible" => drop(words.value(option)?),
@@ -341,8 +342,15 @@ fn chip(words: &mut Words<'_>, table: &ChipTable) -> Result<Chip, ConfigError> {
             "-loadaddr" => load = Some((option.column, words.number(option, u64::MAX)?)),
             "-buffer" => buffer = Some((option.column, words.number(option, u64::MAX)?)),
             "-buffersize" => buffer_bytes = Some((option.column, words.number(option, u64::MAX)?)),
+            "-emmc" => emmc = Some(words.number32(option)?),
+            "-sd" => sd = Some(words.number32(option)?),
             _ => return Err(words.error(option.column, Problem::Unknown(quote(option.text)))),
         }
+    }
+    match (emmc, sd) {
+        (None, None) => {}
+        (Some(emmc), Some(sd)) => chip.cards = Some(Cards { emmc, sd }),
+        _ => return Err(words.missing("one of -emmc and -sd (both or none)")),
     }
     match (load, buffer, buffer_bytes) {
         (None, None, None) => {}

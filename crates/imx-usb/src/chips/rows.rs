@@ -2,12 +2,13 @@
 //!
 //! Sources: identifiers, report sizes, endpoint rule, free addresses and skip-DCD as NXP's `uuu` 1.5.243 prints and
 //! sends them; loader offsets from the bootloader offset function of NXP's U-Boot 2023.04, and for i.MX6 and 7 from
-//! their reference manuals' program image chapters; memory from the same U-Boot's evaluation kit configurations.
+//! their reference manuals' program image chapters; memory and numbers of cards from the
+//! same U-Boot's evaluation kit configurations.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-use super::{Chip, ImageFormat, LoaderOffset, Memory, Protocol, ReportRoute, StreamExtent, UsbId};
+use super::{Cards, Chip, ImageFormat, LoaderOffset, Memory, Protocol, ReportRoute, StreamExtent, UsbId};
 
 const NXP: u16 = 0x1fc9;
 const FREESCALE: u16 = 0x15a2;
@@ -102,6 +103,7 @@ fn sdp(name: &'static str, title: &'static str) -> Chip {
         // A loader without SPL starts fastboot at once.
         next: Cow::Borrowed(&[Protocol::Sdpv, Protocol::Sdpu, Protocol::Fastboot]),
         memory: None,
+        cards: None,
     }
 }
 
@@ -158,6 +160,10 @@ fn spl(name: &'static str, title: &'static str) -> Chip {
     }
 }
 
+/// As the variables `emmc_dev` and `sd_dev` of NXP's kits have it.
+const EMMC_2: Option<Cards> = Some(Cards { emmc: 2, sd: 1 });
+const EMMC_0: Option<Cards> = Some(Cards { emmc: 0, sd: 1 });
+
 const MEMORY_8M: Memory =
     Memory { load_address: 0x4040_0000, fastboot_buffer: 0x4280_0000, fastboot_buffer_bytes: 0x4000_0000 };
 const MEMORY_8X: Memory =
@@ -193,20 +199,21 @@ pub(super) fn chips() -> Vec<Chip> {
             next: Cow::Borrowed(&[]),
             ..sdp_skip("MXRT106X", "i.MX RT1060")
         },
-        sdp_8m("MX8MQ", "i.MX8M Quad"),
-        sdp_8m("MX8MM", "i.MX8M Mini"),
-        Chip { memory: Some(MEMORY_8M), ..sdps_rom_api("MX815", "i.MX8M Nano", Ivt) },
-        Chip { memory: Some(MEMORY_8M), ..sdps_rom_api("MX865", "i.MX8M Plus", Ivt) },
+        Chip { cards: EMMC_0, ..sdp_8m("MX8MQ", "i.MX8M Quad") },
+        Chip { cards: EMMC_2, ..sdp_8m("MX8MM", "i.MX8M Mini") },
+        Chip { memory: Some(MEMORY_8M), cards: EMMC_2, ..sdps_rom_api("MX815", "i.MX8M Nano", Ivt) },
+        Chip { memory: Some(MEMORY_8M), cards: EMMC_2, ..sdps_rom_api("MX865", "i.MX8M Plus", Ivt) },
         Chip {
             loader_offset: Some(LoaderOffset { user: 0x8000, boot: None }),
             memory: Some(MEMORY_8X),
+            cards: EMMC_0,
             ..sdps_8x("MX8QXP", "i.MX8QXP")
         },
-        Chip { memory: Some(MEMORY_8X), ..sdps_8x("MX8QM", "i.MX8QM") },
+        Chip { memory: Some(MEMORY_8X), cards: EMMC_0, ..sdps_8x("MX8QM", "i.MX8QM") },
         sdps_8x("MX8DXL", "i.MX8DXL"),
         Chip { memory: Some(MEMORY_93), ..sdps_rom_api("MX8ULP", "i.MX8ULP", Container) },
         sdps_rom_api("MX91", "i.MX91", Container),
-        Chip { memory: Some(MEMORY_93), ..sdps_rom_api("MX93", "i.MX93", Container) },
+        Chip { memory: Some(MEMORY_93), cards: EMMC_0, ..sdps_rom_api("MX93", "i.MX93", Container) },
         sdps_95("MX95", "i.MX95"),
         Chip { loader_offset: None, ..sdps_95("MX943", "i.MX943") },
         Chip { loader_offset: None, ..sdps_95("MX952", "i.MX952") },

@@ -132,3 +132,13 @@ fn wrong_lines_say_where_and_change_nothing() {
     let error = read_config(&mut ChipTable::builtin(), &long);
     assert!(matches!(error, Err(ConfigError { problem: Problem::TooLong(_), .. })));
 }
+
+#[test]
+fn cards_of_another_board_come_in_pairs() {
+    let mut table = ChipTable::builtin();
+    assert_eq!(table.chip("MX8MM").and_then(|chip| chip.cards), Some(Cards { emmc: 2, sd: 1 }));
+    read_config(&mut table, "CHIP: MX8MM -compatible MX8MM -emmc 0 -sd 1").unwrap();
+    assert_eq!(table.chip("MX8MM").and_then(|chip| chip.cards), Some(Cards { emmc: 0, sd: 1 }));
+    let error = read_config(&mut table, "CHIP: MX8MM -compatible MX8MM -emmc 0").unwrap_err();
+    assert!(matches!(error, ConfigError { problem: Problem::Missing(_), .. }));
+}
