@@ -5,6 +5,7 @@
 //! - [`marks`]: FlexSPI headers, barebox, FIT, U-Boot's older images, and the tag that ends the loader inside a disk image.
 //! - [`part`]: which bytes go to which protocol.
 //! - [`describe`]: all of it in words.
+//! - [`stages`]: what of it goes to a board over USB, in which order.
 //!
 //! Everything works on bytes in memory; a caller with a disk image hands over its first [`SCAN_BYTES`]. Any bytes
 //! may be handed over: nothing outside of them is read, whatever they say.
@@ -18,6 +19,7 @@ pub mod ivt;
 pub mod marks;
 pub mod part;
 mod read;
+pub mod stages;
 
 /// How much of a file is worth looking through: as much as `uuu`'s own scripts do.
 pub const SCAN_BYTES: usize = 0x80_0000;
@@ -82,6 +84,32 @@ pub enum ImageError {
         length: u16,
         /// Its number of images.
         images: u8,
+    },
+    /// The firmware that goes ahead of a loader, without one.
+    #[error("only NXP's own firmware is at {at:#x}, and no container with a loader at {next:#x}")]
+    OnlyFirmware {
+        /// Where the firmware begins.
+        at: usize,
+        /// Where the next container should.
+        next: usize,
+    },
+    /// A container whose signature block is not in it.
+    #[error("the signature block of the container at {at:#x} should be {offset:#x} bytes into it, which is outside")]
+    SignatureBlock {
+        /// Where the container begins.
+        at: usize,
+        /// Where it says the block is.
+        offset: u16,
+    },
+    /// An image that is not what was hashed: damaged, or changed without making the container anew.
+    #[error("image {image} of the container at {container:#x}, which lies at {at:#x}, does not match its hash")]
+    Hash {
+        /// Where the container begins.
+        container: usize,
+        /// Which of its images; the first is 0.
+        image: usize,
+        /// Where that lies.
+        at: u64,
     },
     /// A part that begins behind the end of the file.
     #[error("nothing is left of the file at {at:#x}: it has {end:#x} bytes")]

@@ -2,20 +2,25 @@
 
 #![allow(clippy::unwrap_used)] // in helpers outside of tests too
 
+mod support;
+
+use std::sync::LazyLock;
+
 use imx_usb::bootimage::container::{Container, FcbCopy, Signer, loader_span, sequence};
 use imx_usb::bootimage::describe::{Family, describe};
 use imx_usb::bootimage::ivt::{self, Signature};
 use imx_usb::bootimage::part::{Start, after_spl, barebox_second, for_stream};
 use imx_usb::bootimage::{ImageError, SCAN_BYTES, marks};
 use imx_usb::chips::StreamExtent;
+use support::fixture;
 
-const IMX6: &[u8] = include_bytes!("data/imx6.imx");
-const IMX8MM: &[u8] = include_bytes!("data/imx8mm.bin");
-const IMX8MP: &[u8] = include_bytes!("data/imx8mp.bin");
-const IMX8QXP: &[u8] = include_bytes!("data/imx8qxp.bin");
-const IMX93: &[u8] = include_bytes!("data/imx93.bin");
-const IMX93_SIGNED: &[u8] = include_bytes!("data/imx93-signed.bin");
-const IMX95: &[u8] = include_bytes!("data/imx95.bin");
+static IMX6: LazyLock<&[u8]> = LazyLock::new(|| fixture("imx6.imx").leak());
+static IMX8MM: LazyLock<&[u8]> = LazyLock::new(|| fixture("imx8mm.bin").leak());
+static IMX8MP: LazyLock<&[u8]> = LazyLock::new(|| fixture("imx8mp.bin").leak());
+static IMX8QXP: LazyLock<&[u8]> = LazyLock::new(|| fixture("imx8qxp.bin").leak());
+static IMX93: LazyLock<&[u8]> = LazyLock::new(|| fixture("imx93.bin").leak());
+static IMX93_SIGNED: LazyLock<&[u8]> = LazyLock::new(|| fixture("imx93-signed.bin").leak());
+static IMX95: LazyLock<&[u8]> = LazyLock::new(|| fixture("imx95.bin").leak());
 
 fn put(bytes: &mut [u8], at: usize, words: &[u32]) {
     for (n, word) in words.iter().enumerate() {
@@ -42,16 +47,16 @@ fn put_container(bytes: &mut [u8], at: usize, version: u8, tag: u8, flags: u32, 
 
 #[test]
 fn mkimage_for_imx6() {
-    let ivt = ivt::find(IMX6, 0).unwrap();
+    let ivt = ivt::find(&IMX6, 0).unwrap();
     assert_eq!((ivt.at, ivt.address, ivt.entry), (0, 0x277f_f400, 0x2780_0000));
-    assert_eq!(ivt.signature(IMX6), Signature::None);
-    let load = ivt.load(IMX6).unwrap();
+    assert_eq!(ivt.signature(&IMX6), Signature::None);
+    let load = ivt.load(&IMX6).unwrap();
     assert_eq!((load.address, load.bytes.len()), (0x277f_f400, 11264));
     // Two writes of a register, as in the configuration.
     let dcd = b"\xd2\x00\x18\x40\xcc\x00\x14\x04\x02\x0c\x40\x68\x00\xc0\x3f\x3f\x02\x0c\x40\x6c\x00\x30\xfc\x03";
     assert_eq!(load.dcd, Some(dcd.as_slice()));
     assert_eq!(
-        describe(IMX6).to_string(),
+        describe(&IMX6).to_string(),
         "0x0: image with vector table, for 0x277ff400, entered at 0x27800000, with DCD, unsigned, 11264 bytes\n\
          probably for i.MX6\nloader of 11264 bytes\nnot signed"
     );
@@ -60,7 +65,7 @@ fn mkimage_for_imx6() {
 #[test]
 fn mkimage_for_imx8m() {
     for (image, address, family) in
-        [(IMX8MM, 0x007e_0fc0, Family::Imx8mQuadOrMini), (IMX8MP, 0x0091_ffc0, Family::Imx8mPlus)]
+        [(*IMX8MM, 0x007e_0fc0, Family::Imx8mQuadOrMini), (*IMX8MP, 0x0091_ffc0, Family::Imx8mPlus)]
     {
         let ivt = ivt::find(image, 0).unwrap();
         assert_eq!((ivt.version, ivt.address, ivt.is_hdmi_firmware()), (0x41, address, false));
@@ -86,37 +91,37 @@ fn mkimage_for_imx8m() {
 
 #[test]
 fn mkimage_for_imx8qxp() {
-    let container = Container::read(IMX8QXP, 0).unwrap();
+    let container = Container::read(&IMX8QXP, 0).unwrap();
     assert_eq!((container.version, container.length, container.signature_block), (0, 0x1a0, 0x190));
     assert_eq!(container.signer(), Signer::Nobody);
     let images: Vec<_> = container.entries.iter().map(|e| (e.offset, e.length, e.load, e.kind())).collect();
     assert_eq!(images[0], (0x2000, 0x800, 0x1ffe_0000, 3));
     assert_eq!(images[2], (0x2800, 0xc00, 0x0010_0000, 3));
-    let description = describe(IMX8QXP);
+    let description = describe(&IMX8QXP);
     assert_eq!(description.family(), Some(Family::Imx8));
     assert_eq!(description.loader_bytes(), Some(0x3400));
     // One container alone is not what a ROM for two is given: everything goes.
-    assert_eq!(loader_span(IMX8QXP, 0, FcbCopy::Leave), Ok(IMX8QXP.len()));
+    assert_eq!(loader_span(&IMX8QXP, 0, FcbCopy::Leave), Ok(IMX8QXP.len()));
 }
 
 #[test]
 fn spsdk_containers() {
-    let all = sequence(IMX93, 0);
+    let all = sequence(&IMX93, 0);
     assert_eq!(all.iter().map(|c| c.at).collect::<Vec<_>>(), [0, 0x400]);
     assert_eq!((all[0].fuse_version, all[0].software_version, all[0].signature_block), (1, 2, 0x90));
     assert_eq!((all[1].entries[0].offset, all[1].entries[0].length), (0x2000, 900));
     assert_eq!((all[1].entries[0].load, all[1].entries[0].core()), (0x2049_a000, 2));
-    assert_eq!(describe(IMX93).family(), Some(Family::Imx9));
+    assert_eq!(describe(&IMX93).family(), Some(Family::Imx9));
     // 0x400 + 0x2000 + 900, rounded up, and the file ends before that.
-    assert_eq!(loader_span(IMX93, 0, FcbCopy::Leave), Ok(IMX93.len()));
+    assert_eq!(loader_span(&IMX93, 0, FcbCopy::Leave), Ok(IMX93.len()));
 
-    let all = sequence(IMX95, 0);
+    let all = sequence(&IMX95, 0);
     assert_eq!(all.iter().map(|c| (c.at, c.version)).collect::<Vec<_>>(), [(0, 2), (0x4000, 2)]);
     assert_eq!((all[1].entries[0].offset, all[1].entries[0].length), (0x8400, 900));
-    assert_eq!(describe(IMX95).family(), Some(Family::Imx95));
+    assert_eq!(describe(&IMX95).family(), Some(Family::Imx95));
     assert_eq!(
-        describe(IMX95).to_string(),
-        "0x0: container of version 2, unsigned, 1 images\n0x4000: container of version 2, unsigned, 1 images\n\
+        describe(&IMX95).to_string(),
+        "0x0: container of version 2, unsigned, 1 image\n0x4000: container of version 2, unsigned, 1 image\n\
          probably for i.MX95 or later\nloader of 51076 bytes\nnot signed"
     );
     let mut longer = IMX95.to_vec();
@@ -129,10 +134,10 @@ fn spsdk_containers() {
 
 #[test]
 fn a_container_signed_by_spsdk() {
-    let container = Container::read(IMX93_SIGNED, 0).unwrap();
+    let container = Container::read(&IMX93_SIGNED, 0).unwrap();
     assert_eq!(container.signer(), Signer::Oem);
     assert!(container.length > container.signature_block);
-    assert_eq!(describe(IMX93_SIGNED).is_signed(), Some(true));
+    assert_eq!(describe(&IMX93_SIGNED).is_signed(), Some(true));
     // With an unsigned one behind it, it is not enough.
     let mut both = IMX93_SIGNED.to_vec();
     put_container(&mut both, 0x400, 0, 0x87, 0, &[(0x1000, 0x10, 3)]);
@@ -233,7 +238,7 @@ fn flexspi_barebox_and_fit() {
     assert_eq!(for_stream(&file, Start::default(), StreamExtent::WholeFile), Ok(0x8000..0x1_0000));
     let ivt = ivt::find(&file, 0).unwrap();
     assert_eq!(barebox_second(&file, &ivt), Ok(Some(0x40..0x1_0000)));
-    assert_eq!(barebox_second(IMX6, &ivt::find(IMX6, 0).unwrap()), Ok(None));
+    assert_eq!(barebox_second(&IMX6, &ivt::find(&IMX6, 0).unwrap()), Ok(None));
 }
 
 /// A flattened tree at `at`: header, then nodes.
@@ -266,7 +271,7 @@ fn a_fit_is_told_from_other_trees() {
 fn the_loader_in_a_disk_image() {
     let mut file = vec![0; 0x2_0000];
     file[510..512].copy_from_slice(&[0x55, 0xaa]);
-    file[0x8400..0x8400 + IMX8MM.len()].copy_from_slice(IMX8MM);
+    file[0x8400..0x8400 + IMX8MM.len()].copy_from_slice(&IMX8MM);
     let end = 0x8400 + IMX8MM.len();
     let start = Start { by_tag: true, offset: 99, ..Start::default() };
     assert_eq!(start.range(&file), Err(ImageError::NoTag(0x2_0000)));
@@ -274,7 +279,7 @@ fn the_loader_in_a_disk_image() {
     file[end..end + tag.len()].copy_from_slice(&tag);
     assert_eq!(start.range(&file), Ok(0x8400..end));
     assert_eq!(describe(&file).family(), Some(Family::Imx8mQuadOrMini));
-    assert_eq!(ivt::find(&file, 0).unwrap().load(&file).unwrap().bytes, IMX8MM);
+    assert_eq!(ivt::find(&file, 0).unwrap().load(&file).unwrap().bytes, *IMX8MM);
     // Too long, none, and more digits than any length has.
     for digits in ["999999\n", "0\n", "x", "99999999999999999999999999"] {
         file[end + marks::LOADER_TAG.len()..][..digits.len()].copy_from_slice(digits.as_bytes());
@@ -322,7 +327,7 @@ fn mangled_images_say_what_is_wrong() {
 /// Every fixture cut at every length near its structures, and whole: nothing panics, and no part lies outside.
 #[test]
 fn cut_anywhere() {
-    for image in [IMX6, IMX8MM, IMX8QXP, IMX93, IMX95] {
+    for image in [*IMX6, *IMX8MM, *IMX8QXP, *IMX93, *IMX95] {
         for cut in (0..0x600.min(image.len())).chain([image.len()]) {
             let bytes = &image[..cut];
             let _ = describe(bytes).to_string();

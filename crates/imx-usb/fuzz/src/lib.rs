@@ -8,6 +8,7 @@ use imx_usb::bootimage::container::{Container, FcbCopy, loader_span, sequence};
 use imx_usb::bootimage::describe::describe;
 use imx_usb::bootimage::ivt;
 use imx_usb::bootimage::part::{Start, after_spl, barebox_second, for_stream};
+use imx_usb::bootimage::stages::stages;
 use imx_usb::chips::config::{read_cfg, read_config};
 use imx_usb::chips::{ChipTable, StreamExtent};
 use imx_usb::fastboot::udp::{Address, Packet};
@@ -164,6 +165,7 @@ pub fn container(bytes: &[u8]) {
         if let Ok(container) = Container::read(bytes, at) {
             assert!(at + 16 + 128 * container.entries.len() <= bytes.len());
             assert!(container.end() >= u64::try_from(at).expect("small"));
+            assert!(container.check(bytes).len() <= 1 + container.entries.len());
         }
         assert!(sequence(bytes, at).len() <= 4);
         for fcb in [FcbCopy::Take, FcbCopy::Leave] {
@@ -198,6 +200,11 @@ pub fn image(bytes: &[u8]) {
     let description = describe(bytes);
     assert!(description.findings.len() < 80);
     assert!(description.to_string().len() < 80 * 300);
+    assert!(description.problems.iter().all(|problem| problem.to_string().len() < 300));
+    if let Some(Ok(stages)) = stages(bytes) {
+        assert!(!stages.parts.is_empty() && stages.parts.len() < 10);
+        assert!(stages.parts.iter().all(|part| part.bytes.start < part.bytes.end && part.bytes.end <= bytes.len()));
+    }
 }
 
 #[cfg(test)]

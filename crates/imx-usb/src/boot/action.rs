@@ -146,6 +146,7 @@ pub(super) fn another_family(image: &BootImage, chip: &Chip) -> Option<Family> {
         Family::Imx9 => name.starts_with("MX9"),
         Family::Imx95 => matches!(name, "MX95" | "MX943" | "MX952"),
         Family::Rt => name.starts_with("MXRT"),
+        Family::Imx7Ulp => name == "MX7ULP",
         Family::Imx53 => false,
     };
     (!fits).then_some(family)

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0 | 1 | version: 0, or 2 with post-quantum signatures |
 //! | 1 | 2 | length of header, image entries and signature block |
-//! | 3 | 1 | tag 0x87; 0x82 for V2X firmware |
+//! | 3 | 1 | tag 0x87; 0x82 for a container of version 0 among those of version 2, where V2X firmware comes in one |
 //! | 4 | 4 | flags; bits 0 and 1: 0 unsigned, 1 signed by NXP, 2 by the maker of the device |
 //! | 8 | 2 | software version |
 //! | 10 | 1 | fuse version |
@@ -13,18 +13,23 @@
 //! | 14 | 2 | 0 |
 //!
 //! Then an entry of 128 bytes for each image: offset from the container u32, length u32, load address u64, entry u64,
-//! flags u32 (bits 0 to 3 type, 4 to 7 core), metadata u32, hash of 64 bytes, IV of 32.
+//! flags u32 (bits 0 to 3 type, 4 to 7 core, from 8 on which hash, and whether it is encrypted), metadata u32, hash of
+//! 64 bytes, IV of 32.
 //!
-//! Containers follow each other at steps of 0x400 bytes, or 0x4000 from version 2 on.
+//! Containers follow each other at steps of 0x400 bytes, or 0x4000 from version 2 or tag 0x82 on. The signature block
+//! begins with version u8, length u16, tag 0x90, unsigned containers have one too.
+
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 use super::ImageError;
 use super::read::{len64, offset, u8_at, u16_le, u32_le, u64_le};
 
 /// First byte but three of a container.
 pub const TAG: u8 = 0x87;
-/// The same of a container with V2X firmware.
+/// The same of a container of version 0 in an image of version 2: V2X firmware.
 pub const TAG_V2X: u8 = 0x82;
 
+const SIGNATURE_TAG: u8 = 0x90;
 const HEADER_BYTES: usize = 16;
 const ENTRY_BYTES: usize = 128;
 const TYPE_FCB: u8 = 0x8;
@@ -56,6 +61,8 @@ pub struct Entry {
     pub entry: u64,
     /// Type, core and more.
     pub flags: u32,
+    /// Hash of the image as it is stored, filled up with zeros.
+    pub hash: [u8; 64],
 }
 
 impl Entry {
@@ -141,6 +148,60 @@ impl Container {
         }
     }
 
+    /// Is the image of an entry encrypted?
+    pub fn is_encrypted(&self, entry: &Entry) -> bool {
+        let bit = if self.version >= 2 { 12 } else { 11 };
+        entry.flags >> bit & 1 != 0
+    }
+
+    /// Does the image of an entry have the hash that the entry gives? `None` if that cannot be told: the file does not
+    /// hold it whole, there is no hash, or one of a kind that is not known here (SM3, SHA-3).
+    pub fn matches_hash(&self, entry: &Entry, bytes: &[u8]) -> Option<bool> {
+        let start = offset(u64::try_from(self.at).ok()?.checked_add(entry.offset.into())?);
+        let image = bytes.get(start..offset(self.end_of(entry)))?;
+        if image.is_empty() || entry.hash == [0; 64] {
+            return None;
+        }
+        let kinds = if self.version >= 2 { 0xf } else { 0x7 };
+        let is = |hash: &[u8]| entry.hash.starts_with(hash) && entry.hash[hash.len()..].iter().all(|byte| *byte == 0);
+        match entry.flags >> 8 & kinds {
+            0 => Some(is(&Sha256::digest(image))),
+            1 => Some(is(&Sha384::digest(image))),
+            2 => Some(is(&Sha512::digest(image))),
+            _ => None,
+        }
+    }
+
+    /// Looks for what a chip would refuse, beside signatures: a signature block that is not there, images that end
+    /// behind the file or do not match their hashes.
+    pub fn check(&self, bytes: &[u8]) -> Vec<ImageError> {
+        let mut wrong = Vec::new();
+        let block = self.at.saturating_add(self.signature_block.into());
+        let needed = HEADER_BYTES + ENTRY_BYTES * self.entries.len();
+        let inside = (needed..usize::from(self.length)).contains(&usize::from(self.signature_block));
+        match u8_at(bytes, block.saturating_add(3)) {
+            Some(SIGNATURE_TAG) if inside => {}
+            Some(found) if inside => {
+                wrong.push(ImageError::Tag { what: "signature block", at: block, expected: SIGNATURE_TAG, found })
+            }
+            _ => wrong.push(ImageError::SignatureBlock { at: self.at, offset: self.signature_block }),
+        }
+        for (n, entry) in self.entries.iter().enumerate() {
+            if self.end_of(entry) > len64(bytes) {
+                wrong.push(ImageError::Truncated {
+                    what: "an image of a container",
+                    at: self.end_of(entry).saturating_sub(entry.length.into()),
+                    length: entry.length.into(),
+                    end: len64(bytes),
+                });
+            } else if self.matches_hash(entry, bytes) == Some(false) {
+                let at = self.end_of(entry).saturating_sub(entry.length.into());
+                wrong.push(ImageError::Hash { container: self.at, image: n, at });
+            }
+        }
+        wrong
+    }
+
     /// Where in the file the image of an entry ends.
     pub fn end_of(&self, entry: &Entry) -> u64 {
         u64::try_from(self.at)
@@ -157,7 +218,7 @@ impl Container {
 
     /// Bytes from one container to the next.
     pub fn step(&self) -> usize {
-        step(self.version)
+        if self.version >= 2 || self.tag == TAG_V2X { 0x4000 } else { 0x400 }
     }
 }
 
@@ -168,11 +229,8 @@ fn entry(bytes: &[u8]) -> Option<Entry> {
         load: u64_le(bytes, 8)?,
         entry: u64_le(bytes, 16)?,
         flags: u32_le(bytes, 24)?,
+        hash: *bytes.get(32..)?.first_chunk()?,
     })
-}
-
-fn step(version: u8) -> usize {
-    if version >= 2 { 0x4000 } else { 0x400 }
 }
 
 /// The containers that follow each other from `at` on, at most four (firmware, V2X, loader, and one to be sure).
@@ -199,29 +257,32 @@ pub enum FcbCopy {
 /// How many bytes from `at` on a ROM takes that wants the loader's containers only.
 ///
 /// The loader's container is the second, or the third if the second is V2X firmware. The span ends with its last
-/// image, rounded up to 0x400 from the first container. A file that does not look like that is taken whole: that
-/// decision is `uuu`'s, and images for some boards depend on it. Only an image that ends behind the file is an error.
+/// image, rounded up to 0x400 from the first container. A file without a container's tag where one is looked for is
+/// taken whole: that decision is `uuu`'s, and images for some boards depend on it. Containers that contradict
+/// themselves and a last image that ends behind the file are errors.
 pub fn loader_span(bytes: &[u8], at: usize, fcb: FcbCopy) -> Result<usize, ImageError> {
     let file = bytes.get(at..).unwrap_or_default();
     let whole = file.len();
-    let Ok(first) = Container::read(file, 0) else { return Ok(whole) };
-    if first.tag != TAG {
+    let tagged = |place: usize| u8_at(bytes, at.saturating_add(place).saturating_add(3)) == Some(TAG);
+    if !tagged(0) {
         return Ok(whole);
     }
+    let first = Container::read(bytes, at)?;
     let step = first.step();
     let second_is_v2x = if first.version >= 2 {
         u8_at(file, step.saturating_add(3)) == Some(TAG_V2X)
+    } else if tagged(step) {
+        let second = Container::read(bytes, at.saturating_add(step))?;
+        second.entries.first().is_some_and(|entry| entry.kind() == TYPE_V2X)
     } else {
-        match Container::read(file, step) {
-            Ok(second) if second.tag == TAG => second.entries.first().is_some_and(|entry| entry.kind() == TYPE_V2X),
-            _ => return Ok(whole),
-        }
+        return Ok(whole);
     };
     let index = if second_is_v2x { 2 } else { 1 };
-    let Ok(loader) = Container::read(file, step.saturating_mul(index)) else { return Ok(whole) };
-    if loader.tag != TAG {
+    let place = step.saturating_mul(index);
+    if !tagged(place) {
         return Ok(whole);
     }
+    let loader = Container::read(bytes, at.saturating_add(place))?;
     let mut entries = loader.entries.iter().rev();
     let mut last = entries.next();
     if fcb == FcbCopy::Leave && last.is_some_and(|entry| entry.kind() == TYPE_FCB) {
@@ -229,14 +290,14 @@ pub fn loader_span(bytes: &[u8], at: usize, fcb: FcbCopy) -> Result<usize, Image
     }
     let Some(last) = last else { return Ok(whole) };
     let end = loader.end_of(last);
-    if end > len64(file) {
-        let start = u64::try_from(at.saturating_add(loader.at)).unwrap_or(u64::MAX);
+    if end > len64(bytes) {
         return Err(ImageError::Truncated {
             what: "the loader's last image",
-            at: start.saturating_add(last.offset.into()),
+            at: end.saturating_sub(last.length.into()),
             length: last.length.into(),
             end: len64(bytes),
         });
     }
-    Ok(offset(end.next_multiple_of(0x400)).min(whole))
+    let span = end.saturating_sub(u64::try_from(at).unwrap_or(u64::MAX));
+    Ok(offset(span.next_multiple_of(0x400)).min(whole))
 }

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::container::{Container, Signer, sequence};
+use super::container::{Container, FcbCopy, Signer, loader_span, sequence};
 use super::ivt::{self, Ivt, Signature};
 use super::marks::{self, Fit, Legacy};
-use super::read::len64;
+use super::read::{len64, offset};
 use super::{ImageError, container};
 
 /// Something found in a file.
@@ -32,8 +32,10 @@ pub enum Finding {
         /// Is it signed?
         signature: Signature,
     },
-    /// A container.
+    /// A container of the loader, or of the firmware ahead of it.
     Container(Container),
+    /// A container behind the loader: U-Boot proper and what belongs to it.
+    UBoot(Container),
     /// A FIT.
     Fit(Fit),
     /// An image in U-Boot's old format.
@@ -53,6 +55,8 @@ pub enum Family {
     Imx6Or7,
     /// i.MX7.
     Imx7,
+    /// i.MX7ULP.
+    Imx7Ulp,
     /// i.MX8M Quad or Mini.
     Imx8mQuadOrMini,
     /// i.MX8M Nano.
@@ -63,12 +67,34 @@ pub enum Family {
     Imx8,
     /// i.MX8ULP.
     Imx8Ulp,
-    /// i.MX91, 93, 94 or 95.
+    /// i.MX91 or 93.
     Imx9,
-    /// i.MX95 and later: containers of version 2.
+    /// i.MX95 and later: containers of version 2, or loaded where these chips have memory and i.MX93 has not.
     Imx95,
     /// i.MX RT.
     Rt,
+}
+
+impl Family {
+    /// The chips of the family, by the names of the chip table; the first stands for the others where they do not
+    /// differ. None of them for i.MX53.
+    pub fn chips(self) -> &'static [&'static str] {
+        match self {
+            Self::Imx53 => &[],
+            Self::Imx6 => &["MX6Q", "MX6D", "MX6SL", "MX6SX", "MX6UL", "MX6ULL", "MX6SLL"],
+            Self::Imx6Or7 => &["MX6UL", "MX6ULL", "MX6SL", "MX6SX", "MX6SLL", "MX7D"],
+            Self::Imx7 => &["MX7D"],
+            Self::Imx7Ulp => &["MX7ULP"],
+            Self::Imx8mQuadOrMini => &["MX8MM", "MX8MQ"],
+            Self::Imx8mNano => &["MX815"],
+            Self::Imx8mPlus => &["MX865"],
+            Self::Imx8 => &["MX8QXP", "MX8QM", "MX8DXL"],
+            Self::Imx8Ulp => &["MX8ULP"],
+            Self::Imx9 => &["MX93", "MX91"],
+            Self::Imx95 => &["MX95", "MX943", "MX952"],
+            Self::Rt => &["MXRT106X"],
+        }
+    }
 }
 
 impl fmt::Display for Family {
@@ -78,12 +104,13 @@ impl fmt::Display for Family {
             Self::Imx6 => "i.MX6",
             Self::Imx6Or7 => "i.MX6SL/SX/UL or i.MX7",
             Self::Imx7 => "i.MX7",
+            Self::Imx7Ulp => "i.MX7ULP",
             Self::Imx8mQuadOrMini => "i.MX8M Quad or Mini",
             Self::Imx8mNano => "i.MX8M Nano",
             Self::Imx8mPlus => "i.MX8M Plus",
             Self::Imx8 => "i.MX8QM, QXP or DXL",
             Self::Imx8Ulp => "i.MX8ULP",
-            Self::Imx9 => "i.MX9",
+            Self::Imx9 => "i.MX91 or 93",
             Self::Imx95 => "i.MX95 or later",
             Self::Rt => "i.MX RT",
         })
@@ -97,7 +124,13 @@ pub struct Description {
     pub length: usize,
     /// What was found.
     pub findings: Vec<Finding>,
+    /// What is wrong with it: parts that lack, pointers that lead nowhere, images that do not match their hashes.
+    pub problems: Vec<ImageError>,
 }
+
+/// So far behind the loader's containers those of U-Boot proper are looked for: tools leave room to round to a page of
+/// flash memory.
+const GAP: usize = 0x1_0000;
 
 /// Looks through `bytes` for everything this module knows.
 pub fn describe(bytes: &[u8]) -> Description {
@@ -118,33 +151,80 @@ pub fn describe(bytes: &[u8]) -> Description {
         findings.push(Finding::Barebox);
     }
     let mut after = start;
+    let mut problems = Vec::new();
     for ivt in ivt::tables(bytes) {
-        after = after.max(ivt.end().ok().and_then(|end| usize::try_from(end).ok()).unwrap_or(ivt.at));
+        // Code that looks for tables has their first bytes in it.
+        if ivt.length().is_err() && after > start {
+            continue;
+        }
+        after = after.max(ivt.end().ok().and_then(|end| usize::try_from(end).ok()).unwrap_or(ivt.at.saturating_add(4)));
+        problems.extend(of_ivt(&ivt, bytes));
         findings.push(Finding::Ivt { signature: ivt.signature(bytes), ivt });
     }
     // Without a tag, loaders lie where ROMs look for them.
     if let Some(at) = [start, 0x8000, 0x8400].into_iter().find(|at| is_container(bytes, *at, *at == start)) {
-        for container in sequence(bytes, at) {
-            after = after.max(usize::try_from(container.end()).unwrap_or(usize::MAX));
-            findings.push(Finding::Container(container));
+        let loader = sequence(bytes, at);
+        let end = loader.iter().map(Container::end).max().unwrap_or_default();
+        problems.extend(loader.iter().flat_map(|container| container.check(bytes)));
+        if let Some(last) = loader.last()
+            && loader.iter().all(|container| container.signer() == Signer::Nxp)
+        {
+            problems.push(ImageError::OnlyFirmware { at, next: last.at.saturating_add(last.step()) });
         }
+        findings.extend(loader.into_iter().map(Finding::Container));
+        let behind = uboot_containers(bytes, at, offset(end));
+        after = after.max(behind.iter().map(Container::end).fold(end, u64::max).try_into().unwrap_or(usize::MAX));
+        problems.extend(behind.iter().flat_map(|container| container.check(bytes)));
+        findings.extend(behind.into_iter().map(Finding::UBoot));
     } else if let Some(error) = broken_container(bytes, start) {
+        problems.push(error.clone());
         findings.push(Finding::Broken(error));
     }
-    findings.extend(marks::find_fit(bytes, after).map(Finding::Fit));
-    findings.extend(marks::find_legacy(bytes, after).map(Finding::Legacy));
-    Description { length: bytes.len(), findings }
+    let (fit, legacy) = (marks::find_fit(bytes, after), marks::find_legacy(bytes, after));
+    let ends = [
+        fit.map(|fit| ("the FIT's tree", fit.at, u64::from(fit.length))),
+        legacy.as_ref().map(|legacy| ("the U-Boot image", legacy.at, u64::from(legacy.length) + 64)),
+    ];
+    for (what, at, length) in ends.into_iter().flatten() {
+        let at = u64::try_from(at).unwrap_or(u64::MAX);
+        if at.saturating_add(length) > len64(bytes) {
+            problems.push(ImageError::Truncated { what, at, length, end: len64(bytes) });
+        }
+    }
+    findings.extend(fit.map(Finding::Fit));
+    findings.extend(legacy.map(Finding::Legacy));
+    Description { length: bytes.len(), findings, problems }
+}
+
+/// What is wrong with an image that has a vector table.
+fn of_ivt(ivt: &Ivt, bytes: &[u8]) -> Vec<ImageError> {
+    match ivt.load(bytes) {
+        Err(error) => vec![error],
+        Ok(_) => Vec::new(),
+    }
+}
+
+/// The containers that follow those of the loader: at once, or where the next page of some flash memory begins.
+fn uboot_containers(bytes: &[u8], first: usize, end: usize) -> Vec<Container> {
+    // At the place that an SPL takes it from, U-Boot's container counts even if the file does not hold all of it.
+    let due = loader_span(bytes, first, FcbCopy::Take).ok().and_then(|span| first.checked_add(span));
+    let due = due.into_iter().map(|at| (at, true));
+    let steps = (end.saturating_sub(first).next_multiple_of(0x400)..).step_by(0x400).map(|at| first.saturating_add(at));
+    let steps = steps.take_while(|at| *at <= end.saturating_add(GAP) && *at < bytes.len()).map(|at| (at, false));
+    let found = due.chain(steps).find(|(at, expected)| is_container(bytes, *at, *expected));
+    found.map_or_else(Vec::new, |(at, _)| sequence(bytes, at))
 }
 
 /// Does a container begin there? A header alone is only a few bits: unless it stands where one is expected, its images
 /// must be where it says too.
 fn is_container(bytes: &[u8], at: usize, expected: bool) -> bool {
     Container::read(bytes, at).is_ok_and(|container| {
-        container.tag == container::TAG
-            && container.version <= 2
+        (container.tag == container::TAG || container.version == 0)
+            && matches!(container.version, 0 | 2)
             && !container.entries.is_empty()
-            && container.signature_block <= container.length
-            && (expected || container.entries.iter().all(|entry| container.end_of(entry) <= len64(bytes)))
+            && (expected
+                || (container.signature_block <= container.length
+                    && container.entries.iter().all(|entry| container.end_of(entry) <= len64(bytes))))
     })
 }
 
@@ -158,11 +238,43 @@ impl Description {
     /// The chip, by where the loader would be loaded. A guess: boards may differ. Addresses are those of U-Boot's
     /// board configurations and of `mkimage`'s examples.
     pub fn family(&self) -> Option<Family> {
-        self.findings.iter().find_map(|finding| match finding {
+        let by_table = self.findings.iter().find_map(|finding| match finding {
             Finding::Ivt { ivt, .. } if !ivt.is_hdmi_firmware() => ivt_family(ivt),
-            Finding::Container(container) => container_family(container),
+            _ => None,
+        });
+        by_table.or_else(|| {
+            let all = self.containers().map(|(container, _)| container);
+            if all.clone().any(|container| container.version >= 2 || container.tag == container::TAG_V2X) {
+                return Some(Family::Imx95);
+            }
+            // What only one of them has, before what they have in common.
+            let loads = all.flat_map(|container| &container.entries).filter(|entry| entry.length > 0);
+            let mut loads = loads.map(|entry| entry.load);
+            loads.clone().find_map(loader_family).or_else(|| loads.find_map(controller_family))
+        })
+    }
+
+    /// The containers found, and whether they are those of U-Boot proper.
+    fn containers(&self) -> impl Iterator<Item = (&Container, bool)> + Clone {
+        self.findings.iter().filter_map(|finding| match finding {
+            Finding::Container(container) => Some((container, false)),
+            Finding::UBoot(container) => Some((container, true)),
             _ => None,
         })
+    }
+
+    /// Where the loader begins; of a set of containers, the first of them.
+    pub fn loader_at(&self) -> Option<usize> {
+        self.findings.iter().find_map(|finding| match finding {
+            Finding::Ivt { ivt, .. } if !ivt.is_hdmi_firmware() => Some(ivt.at),
+            Finding::Container(container) => Some(container.at),
+            _ => None,
+        })
+    }
+
+    /// Is an image in a container encrypted?
+    pub fn is_encrypted(&self) -> bool {
+        self.containers().any(|(container, _)| container.entries.iter().any(|entry| container.is_encrypted(entry)))
     }
 
     /// Length of the loader in bytes: of the last image with a table that says so, or of the containers together.
@@ -172,10 +284,7 @@ impl Description {
             _ => None,
         };
         let containers = || {
-            let all = self.findings.iter().filter_map(|finding| match finding {
-                Finding::Container(container) => Some(container),
-                _ => None,
-            });
+            let all = self.containers().filter(|(_, uboot)| !uboot).map(|(container, _)| container);
             let start = all.clone().map(|container| container.at).min()?;
             let end = all.map(Container::end).max()?;
             end.checked_sub(u64::try_from(start).ok()?)
@@ -195,7 +304,7 @@ impl Description {
         let length = u64::try_from(self.length).unwrap_or(u64::MAX);
         let ends = self.findings.iter().map(|finding| match finding {
             Finding::Ivt { ivt, .. } => ivt.least_end().unwrap_or(0),
-            Finding::Container(container) => container.end(),
+            Finding::Container(container) | Finding::UBoot(container) => container.end(),
             Finding::Fit(fit) => u64::try_from(fit.at).unwrap_or(u64::MAX).saturating_add(fit.length.into()),
             Finding::Legacy(Legacy { at, length, .. }) => {
                 u64::try_from(*at).unwrap_or(u64::MAX).saturating_add(u64::from(*length) + 64)
@@ -209,7 +318,7 @@ impl Description {
     fn signatures(&self) -> impl Iterator<Item = bool> + '_ {
         self.findings.iter().filter_map(|finding| match finding {
             Finding::Ivt { ivt, signature } if !ivt.is_hdmi_firmware() => Some(*signature == Signature::Present),
-            Finding::Container(container) if container.signer() != Signer::Nxp => {
+            Finding::Container(container) | Finding::UBoot(container) if container.signer() != Signer::Nxp => {
                 Some(container.signer() == Signer::Oem)
             }
             _ => None,
@@ -227,24 +336,33 @@ fn ivt_family(ivt: &Ivt) -> Option<Family> {
         0x0090_0000..0x0091_0000 => Family::Imx6,
         0x0091_0000..0x0094_0000 => Family::Imx7,
         0x1000_0000..0x2000_0000 | 0x2700_0000..0x3000_0000 => Family::Imx6,
-        0x2000_0000..0x2100_0000 | 0x6000_0000..0x7000_0000 => Family::Rt,
+        0x6700_0000..0x7000_0000 => Family::Imx7Ulp,
+        // RT's own memory, and the windows to flash memory that it runs from.
+        0x2000_0000..0x2100_0000 | 0x3000_0000..0x3100_0000 | 0x6000_0000..0x6700_0000 => Family::Rt,
         0x7000_0000..0x8000_0000 => Family::Imx53,
         0x8000_0000.. => Family::Imx6Or7,
         _ => return None,
     })
 }
 
-fn container_family(container: &Container) -> Option<Family> {
-    if container.version >= 2 {
-        return Some(Family::Imx95);
-    }
-    container.entries.iter().filter(|entry| entry.length > 0).find_map(|entry| match entry.load {
-        // The system controller's memory, and the loader's.
-        0x1ffe_0000..0x2000_0000 | 0x0010_0000..0x0014_0000 => Some(Family::Imx8),
+/// By where a loader is loaded.
+fn loader_family(load: u64) -> Option<Family> {
+    match load {
+        0x0010_0000..0x0014_0000 => Some(Family::Imx8),
         0x2202_0000..0x2205_0000 => Some(Family::Imx8Ulp),
-        0x2048_0000..0x2054_0000 => Some(Family::Imx9),
+        0x2048_0000..0x2049_8000 => Some(Family::Imx95),
+        0x2049_8000..0x2054_0000 => Some(Family::Imx9),
         _ => None,
-    })
+    }
+}
+
+/// By the memory of the system controller (i.MX8), or of a Cortex-M.
+fn controller_family(load: u64) -> Option<Family> {
+    match load {
+        0x1ffe_0000..0x2000_0000 => Some(Family::Imx8),
+        0x1ffc_0000..0x1ffe_0000 => Some(Family::Imx95),
+        _ => None,
+    }
 }
 
 impl fmt::Display for Description {
@@ -314,8 +432,12 @@ impl Description {
                     Err(error) => write!(f, "; {error}"),
                 }
             }
-            Finding::Container(container) => {
-                let what = if container.tag == super::container::TAG_V2X { "V2X container" } else { "container" };
+            Finding::Container(container) | Finding::UBoot(container) => {
+                let what = match (finding, container.tag) {
+                    (Finding::UBoot(_), _) => "container behind the loader,",
+                    (_, container::TAG_V2X) => "container (tag 82)",
+                    _ => "container",
+                };
                 let signer = match container.signer() {
                     Signer::Nobody => "unsigned",
                     Signer::Nxp => "signed by NXP",
@@ -323,7 +445,14 @@ impl Description {
                     Signer::Unknown => "signed by nobody known",
                 };
                 write!(f, "{:#x}: {what} of version {}, {signer}", container.at, container.version)?;
-                write!(f, ", {} images", container.entries.len())?;
+                match container.entries.len() {
+                    1 => write!(f, ", 1 image")?,
+                    images => write!(f, ", {images} images")?,
+                }
+                match container.entries.iter().filter(|entry| container.is_encrypted(entry)).count() {
+                    0 => {}
+                    encrypted => write!(f, ", {encrypted} encrypted")?,
+                }
                 let length = container.end().saturating_sub(u64::try_from(container.at).unwrap_or(u64::MAX));
                 self.missing(container.at, length, f)
             }

@@ -12,8 +12,10 @@ const FLEXSPI_MAGIC: [u32; 2] = [0xc0ff_ee01, u32::from_le_bytes(*b"FCFB")];
 const FLEXSPI_AT: [usize; 4] = [0, 0x400, 0x1fc, 0x5fc];
 const FIT_MAGIC: u32 = 0xd00d_feed;
 const FIT_HEADER_BYTES: u32 = 40;
-/// Versions of flattened trees that are in use: both say 16 for the oldest they can be read as.
+/// Versions of flattened trees that are in use.
 const TREE_VERSIONS: std::ops::RangeInclusive<u32> = 16..=17;
+/// The oldest they say they can be read as: 16 by a device tree compiler, 2 by `mkimage -f auto`.
+const TREE_OLDEST: std::ops::RangeInclusive<u32> = 2..=16;
 /// A node begins, and is called "images": what a FIT has and a plain device tree has not.
 const IMAGES_NODE: &[u8] = b"\0\0\0\x01images\0\0";
 const LEGACY_MAGIC: u32 = 0x2705_1956;
@@ -67,7 +69,7 @@ fn fit_at(bytes: &[u8], at: usize) -> Option<Fit> {
     let [version, oldest, nodes] = [u32_be(tree, 20)?, u32_be(tree, 24)?, u32_be(tree, 36)?];
     let inside = |offset: u32| (FIT_HEADER_BYTES..=length).contains(&offset);
     let sound = TREE_VERSIONS.contains(&version)
-        && oldest == 16
+        && TREE_OLDEST.contains(&oldest)
         && [structure, strings, reserved].into_iter().all(inside)
         && structure.checked_add(nodes).is_some_and(inside);
     if !sound {
