@@ -19,6 +19,7 @@ use crate::emmc::{Area, Emmc, Geometry};
 use crate::fault::Fault;
 use crate::link::{Link, Outcome};
 use crate::model::{Ids, Model, Tree};
+use crate::record::{Event, Recorder, Traffic};
 use crate::rom::Hab;
 use crate::rom::image::{NotBootable, loader_length};
 use crate::sharing::SharedBus;
@@ -210,6 +211,13 @@ impl fmt::Debug for Board {
 impl Board {
     /// A board, plugged in and switched on.
     pub fn new(setup: Setup) -> Self {
+        let board = Self::switched_off(setup);
+        board.power_cycle();
+        board
+    }
+
+    /// A board that [`Board::power_cycle`] switches on, so that its cards and faults can be laid out before.
+    pub fn switched_off(setup: Setup) -> Self {
         Self(Arc::new(Mutex::new(State::new(setup))))
     }
 
@@ -221,6 +229,26 @@ impl Board {
     /// Lays out what will go wrong.
     pub fn add_faults(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state().faults.extend(faults);
+    }
+
+    /// What went over the bus so far.
+    pub fn traffic(&self) -> Traffic {
+        self.state().traffic
+    }
+
+    /// Tells each event from now on.
+    pub fn record(&self, recorder: Recorder) {
+        self.state().recorder = Some(recorder);
+    }
+
+    /// A transfer was over.
+    pub(crate) fn note(&self, event: &Event) {
+        self.state().record(event);
+    }
+
+    /// The board's model.
+    pub fn model(&self) -> Model {
+        self.state().setup.model
     }
 
     /// What runs now.

@@ -6,9 +6,11 @@
 //! Sources: JEDEC eMMC 5.1 (EXT_CSD, erase, TRIM) and what U-Boot makes of it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::ops::Range;
 
-use crate::store::{Store, wide};
+use crate::store::{Store, StoreError, wide};
 
 /// Bytes in a block.
 pub const BLOCK_BYTES: u64 = 512;
@@ -312,6 +314,46 @@ impl Emmc {
         self.areas[area.index()].store.write(at, bytes).is_ok()
     }
 
+    /// Keeps an area in a file from now on: what the file holds is what the card holds. The file is cut or extended to
+    /// the area's length; where erasing should leave ones a new file still holds zeros.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn use_file(&mut self, area: Area, file: File) -> io::Result<()> {
+        let state = &mut self.areas[area.index()];
+        state.store = Store::on_file(file, state.store.len(), self.geometry.erased)?;
+        Ok(())
+    }
+
+    /// Writes an area to an empty file, leaving holes where the card holds zeros that nobody ever wrote.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn save(&self, area: Area, file: File) -> io::Result<()> {
+        let store = &self.areas[area.index()].store;
+        let failed = |error: StoreError| io::Error::other(error);
+        let mut copy = Store::on_file(file, store.len(), 0)?;
+        let mut done = 0;
+        for range in store.written().chain(std::iter::once(store.len()..store.len())) {
+            if self.geometry.erased != 0 {
+                copy.set(done, range.start - done, self.geometry.erased).map_err(failed)?;
+            }
+            let mut at = range.start;
+            let mut result = Ok(());
+            let each = &mut |bytes: &[u8]| {
+                // An earlier failure stays.
+                if result.is_ok() && bytes.iter().any(|byte| *byte != 0) {
+                    result = copy.write(at, bytes);
+                }
+                at += wide(bytes.len());
+            };
+            store.look(range.start, range.end - range.start, each).map_err(failed)?;
+            result.map_err(failed)?;
+            done = range.end;
+        }
+        Ok(())
+    }
+
     fn check(&self, area: Area, block: u64, count: u64) -> Result<(), EmmcError> {
         let blocks = self.blocks(area);
         match block.checked_add(count) {
@@ -340,8 +382,10 @@ impl Emmc {
         state.counters.reads += 1;
         state.counters.bytes_read += done * BLOCK_BYTES;
         let good = usize::try_from(done).unwrap_or(0) * BLOCK;
-        // Checked above.
-        let _ = state.store.read(block * BLOCK_BYTES, &mut into[..good]);
+        if state.store.read(block * BLOCK_BYTES, &mut into[..good]).is_err() {
+            // Checked above: it is the file behind the card that fails.
+            return Err(EmmcError::Bad { area, block, done: 0 });
+        }
         match bad {
             Some(block) => Err(EmmcError::Bad { area, block, done }),
             None => Ok(()),
@@ -364,7 +408,9 @@ impl Emmc {
             }
             *left -= done * BLOCK_BYTES;
         }
-        self.store(area, block, &bytes[..usize::try_from(done).unwrap_or(0) * BLOCK]);
+        if self.store(area, block, &bytes[..usize::try_from(done).unwrap_or(0) * BLOCK]).is_err() {
+            return Err(EmmcError::Bad { area, block, done: 0 });
+        }
         match bad {
             _ if cut => Err(EmmcError::PowerCut { done }),
             Some(block) => Err(EmmcError::Bad { area, block, done }),
@@ -372,18 +418,18 @@ impl Emmc {
         }
     }
 
-    fn store(&mut self, area: Area, block: u64, bytes: &[u8]) {
+    fn store(&mut self, area: Area, block: u64, bytes: &[u8]) -> Result<(), StoreError> {
         let lost: Vec<_> = self.defects.iter().filter(|(of, _, kind)| *of == area && *kind == Defect::Lost).collect();
         let at = block * BLOCK_BYTES;
         let state = &mut self.areas[area.index()];
         state.counters.writes += 1;
         state.counters.bytes_written += wide(bytes.len());
         if lost.is_empty() {
-            let _ = state.store.write(at, bytes);
+            state.store.write(at, bytes)?;
         } else {
             for (n, one) in (block..).zip(bytes.chunks(BLOCK)) {
                 if !lost.iter().any(|(_, bad, _)| bad.contains(&n)) {
-                    let _ = state.store.write(n * BLOCK_BYTES, one);
+                    state.store.write(n * BLOCK_BYTES, one)?;
                 }
             }
         }
@@ -399,6 +445,7 @@ impl Emmc {
         for (at, mask) in flips {
             self.flip(area, at, mask);
         }
+        Ok(())
     }
 
     fn wear(state: &mut AreaState, group: u64, bytes: Range<u64>) {

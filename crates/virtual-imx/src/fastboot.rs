@@ -89,9 +89,11 @@ impl Fastboot {
         self.upload = None;
     }
 
-    /// Takes one request of at most [`REQUEST_BYTES`]; of a longer one the rest is lost.
+    /// Takes one request of at most [`REQUEST_BYTES`]; of a longer one the rest is lost. Data that is still wanted may
+    /// come as several requests in one.
     pub fn request(&mut self, machine: &mut Machine, bytes: &[u8]) -> Result<(), Halt> {
-        let bytes = &bytes[..bytes.len().min(REQUEST_BYTES)];
+        let most = usize::try_from(self.bytes_wanted()).unwrap_or(usize::MAX).max(REQUEST_BYTES);
+        let bytes = &bytes[..bytes.len().min(most)];
         match self.state {
             State::Data { at, left, size } => self.data(machine, bytes, at, left, size),
             // A zero-length packet says nothing.

@@ -13,6 +13,7 @@
 //! - [`link`]: a host's side of it in the same process.
 //! - `host`: boards in the same process as `imx-usb`'s bus and pipes (feature `host`).
 //! - [`sharing`]: boards that share one bus.
+//! - [`record`]: what happened on the bus.
 //! - [`usb`]: descriptors, and requests on endpoint 0.
 //! - [`usbip`]: boards behind the kernel's USB stack or a socket.
 //! - [`sample`]: small boot images that the virtual ROMs accept.
@@ -37,7 +38,7 @@
 //! assert_eq!((fastboot.ids.product, board.stage()), (0x0152, Stage::UBoot));
 //! ```
 //!
-//! Left out so far: fastboot over UDP, FBK, and a program to run a board by hand.
+//! The program `virtual-imx` runs boards by hand. Left out so far: fastboot over UDP and FBK.
 //!
 //! Every parser here is this crate's own, written from descriptions of the device side; only the table of USB
 //! identifiers comes from `imx-usb`. A codec tested against itself hides its mistakes.
@@ -53,6 +54,7 @@ pub mod host;
 pub mod link;
 pub mod machine;
 pub mod model;
+pub mod record;
 pub mod rom;
 pub mod sample;
 pub mod sharing;

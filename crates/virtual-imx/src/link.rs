@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::board::{Board, Device};
+use crate::record::Event;
 
 /// How a step of a transfer came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +77,7 @@ impl Link {
                 Outcome::Done(n) => {
                     done += n;
                     if done >= bytes.len() {
+                        self.board.note(&Event::FromHost(done));
                         return Ok(());
                     }
                 }
@@ -102,6 +104,7 @@ impl Link {
                         received.extend(bytes);
                     }
                     if !whole || received.len() >= most {
+                        self.board.note(&Event::ToHost(received.len()));
                         return Ok(received);
                     }
                 }

@@ -99,17 +99,9 @@ impl Ram {
 
     /// Calls `each` with these bytes, piece by piece.
     pub fn pieces(&self, address: u64, len: u64, each: &mut dyn FnMut(&[u8])) -> Result<(), Halt> {
-        let (mut address, mut left) = (address, len);
-        let mut piece = Vec::new();
-        while left > 0 {
-            let n = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
-            piece.resize(n, 0);
-            self.read(address, &mut piece)?;
-            each(&piece);
-            address = address.saturating_add(wide(n));
-            left -= wide(n);
-        }
-        Ok(())
+        let most = usize::try_from(len).map_err(|_| Halt::Abort(self.end()))?;
+        let at = self.offset(address, most)?;
+        self.store.look(at, len, each).map_err(|_| Halt::Abort(address))
     }
 }
 

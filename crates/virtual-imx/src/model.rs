@@ -78,6 +78,23 @@ impl Model {
     /// All of them.
     pub const ALL: [Self; 6] = [Self::Imx8mm, Self::Imx8mn, Self::Imx8mp, Self::Imx93, Self::Imx8qxp, Self::Imx95];
 
+    /// Its name in small letters without spaces, as in `imx8mp`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Imx8mm => "imx8mm",
+            Self::Imx8mn => "imx8mn",
+            Self::Imx8mp => "imx8mp",
+            Self::Imx93 => "imx93",
+            Self::Imx8qxp => "imx8qxp",
+            Self::Imx95 => "imx95",
+        }
+    }
+
+    /// The one with that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|model| model.name() == name)
+    }
+
     /// The name that tools and the table of identifiers use.
     pub fn chip(self) -> &'static str {
         match self {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::emmc::{Emmc, Geometry};
-use crate::fastboot::{Fastboot, REQUEST_BYTES};
+use crate::fastboot::{Fastboot, REPLY_BYTES, REQUEST_BYTES};
 use crate::fault::{Back, Fault, What, When};
 use crate::link::Outcome;
 use crate::machine::{After, Halt, Machine};
 use crate::model::{Model, RomKind, Tree};
+use crate::record::{Event, Recorder, Traffic};
 use crate::rom::Verdict;
 use crate::rom::sdp::Sdp;
 use crate::rom::stream::Stream;
@@ -70,6 +71,8 @@ pub(super) struct State {
     seen: Vec<u32>,
     /// Where the board comes back after the power cut that the card is counting down to.
     cut_back: Option<Back>,
+    pub(super) traffic: Traffic,
+    pub(super) recorder: Option<Recorder>,
 }
 
 impl State {
@@ -79,7 +82,7 @@ impl State {
         if let Some(geometry) = setup.sd {
             cards.insert(layout.sd, Emmc::new(Geometry { boot_bytes: 0, ..geometry }));
         }
-        let mut state = Self {
+        Self {
             clock: setup.clock,
             stage: Stage::Rom,
             path: setup.path.clone(),
@@ -88,7 +91,7 @@ impl State {
             program: Program::Other,
             cards,
             address: 0,
-            away: None,
+            away: Some((None, Next::PowerOn)),
             leaving: None,
             busy_until: Duration::ZERO,
             queued: false,
@@ -99,10 +102,17 @@ impl State {
             heard: 0,
             seen: Vec::new(),
             cut_back: None,
+            traffic: Traffic::default(),
+            recorder: None,
             setup,
-        };
-        state.power_on();
-        state
+        }
+    }
+
+    pub(super) fn record(&mut self, event: &Event) {
+        let now = self.clock.now();
+        if let Some(recorder) = &mut self.recorder {
+            recorder(now, event);
+        }
     }
 
     pub(super) fn machine(&self) -> Option<&Machine> {
@@ -164,7 +174,16 @@ impl State {
                 Program::UBoot(machine, server)
             }
         };
+        self.come();
         self.on_enter();
+    }
+
+    /// The board is on the bus, as something new.
+    fn come(&mut self) {
+        if self.on_the_bus() {
+            self.traffic.visits += 1;
+        }
+        self.record(&Event::Entered(self.stage));
     }
 
     fn on_enter(&mut self) {
@@ -207,6 +226,9 @@ impl State {
         self.poll();
         // What it was about to become it becomes all the same, away from the bus.
         let next = self.away.map_or(Next::Same, |(_, next)| next);
+        if self.away.is_none() {
+            self.record(&Event::Left);
+        }
         self.away = Some((None, next));
     }
 
@@ -249,6 +271,7 @@ impl State {
         if let Some((at, next)) = self.leaving.filter(|(at, _)| self.away.is_none() && *at <= now) {
             self.leaving = None;
             self.away = Some((Some(at.saturating_add(self.setup.timing.gap)), next));
+            self.record(&Event::Left);
         }
         let Some((Some(until), next)) = self.away else { return };
         if until > now {
@@ -262,6 +285,7 @@ impl State {
                 match &mut self.program {
                     Program::UBoot(_, server) => {
                         server.bus_reset();
+                        self.come();
                         self.on_enter();
                     }
                     _ => self.enter(self.stage),
@@ -355,6 +379,7 @@ impl State {
         };
         self.away = Some((until.map(|after| self.clock.now().saturating_add(after)), next));
         self.leaving = None;
+        self.record(&Event::Left);
     }
 
     fn suffer(&mut self, what: What) {
@@ -439,6 +464,7 @@ impl State {
             n = usize::try_from(at - from).unwrap_or(0);
         }
         self.heard = from.saturating_add(wide(n));
+        self.traffic.bytes_from_host += wide(n);
         self.occupy_bus(n);
         // A report that comes in part is no report.
         if n == bytes.len() || matches!(self.program, Program::UBoot(..)) {
@@ -462,11 +488,18 @@ impl State {
             }
             Program::UBoot(..) if empty => {}
             Program::UBoot(..) => {
-                for request in bytes.chunks(REQUEST_BYTES) {
+                let mut left = bytes;
+                while !left.is_empty() && self.on_the_bus() && !self.hung {
+                    // U-Boot queues one request after the other; of data that comes to the same.
+                    let wanted = match &self.program {
+                        Program::UBoot(_, server) => usize::try_from(server.bytes_wanted()).unwrap_or(usize::MAX),
+                        _ => 0,
+                    };
+                    let whole = wanted.min(left.len()) / REQUEST_BYTES * REQUEST_BYTES;
+                    let n = whole.max(REQUEST_BYTES.min(left.len()));
+                    let (request, rest) = left.split_at(n);
                     self.request(request);
-                    if !self.on_the_bus() || self.hung {
-                        break;
-                    }
+                    left = rest;
                 }
             }
             Program::Other => {}
@@ -488,9 +521,13 @@ impl State {
 
     fn request(&mut self, request: &[u8]) {
         let stage = self.stage;
-        let Program::UBoot(_, server) = &mut self.program else { return };
+        let Program::UBoot(_, server) = &self.program else { return };
         let mut fault = None;
         if server.bytes_wanted() == 0 {
+            self.traffic.commands += 1;
+            if self.recorder.is_some() {
+                self.record(&Event::Command(String::from_utf8_lossy(request).into_owned()));
+            }
             self.seen.resize(self.faults.len(), 0);
             for (n, candidate) in self.faults.iter().enumerate() {
                 let When::Command(nth, prefix) = &candidate.when else { continue };
@@ -515,6 +552,9 @@ impl State {
         let result = server.request(machine, request);
         let spent = machine.take_spent();
         self.busy_until = self.busy_until.saturating_add(spent);
+        if !spent.is_zero() {
+            self.record(&Event::Worked(spent));
+        }
         self.settle(result.map(|()| None));
         self.after_answers();
     }
@@ -559,9 +599,23 @@ impl State {
         if let Some(short) = self.short.take() {
             reply.truncate(short);
         }
+        self.traffic.bytes_to_host += wide(reply.len());
+        self.answered(&reply);
         self.occupy_bus(reply.len());
         self.after_answers();
         Outcome::Done(reply)
+    }
+
+    fn answered(&mut self, reply: &[u8]) {
+        if !matches!(self.program, Program::UBoot(..)) || reply.len() > REPLY_BYTES {
+            return;
+        }
+        if reply.starts_with(b"FAIL") {
+            self.traffic.fails += 1;
+        }
+        if self.recorder.is_some() {
+            self.record(&Event::Answer(String::from_utf8_lossy(reply).into_owned()));
+        }
     }
 
     /// Does what was to wait for the last answer.

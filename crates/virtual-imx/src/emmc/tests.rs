@@ -106,3 +106,35 @@ fn power_goes_between_blocks() {
     card.power_on();
     card.write(Area::User, 9, &[1; 512]).unwrap();
 }
+
+#[test]
+fn a_card_in_a_file_and_one_saved_to_a_file_are_the_same() {
+    let bytes: Vec<u8> = (0..200_000u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
+    for erased in [0, 0xff] {
+        let geometry = Geometry { user_bytes: 1 << 20, erased, ..Geometry::default() };
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap()
+        };
+        let mut in_file = Emmc::new(geometry);
+        in_file.use_file(Area::User, open("card")).unwrap();
+        in_file.erase(Area::User, 0, 2048).unwrap();
+        let mut in_memory = Emmc::new(geometry);
+        for card in [&mut in_file, &mut in_memory] {
+            card.write(Area::User, 400, &bytes[..199_680]).unwrap();
+            card.trim(Area::User, 500, 100).unwrap();
+            card.write(Area::Boot0, 0, &bytes[..512]).unwrap();
+        }
+        in_memory.save(Area::User, open("saved")).unwrap();
+        in_memory.save(Area::Boot0, open("boot0")).unwrap();
+        let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+        assert!(read("card") == read("saved"));
+        assert_eq!((read("card").len(), read("card")[0]), (1 << 20, erased));
+        assert!(read("boot0")[..512] == bytes[..512] && read("boot0").len() == 4 << 20);
+        // Opened again it is still there.
+        let mut again = Emmc::new(geometry);
+        again.use_file(Area::User, open("card")).unwrap();
+        assert!(again.peek(Area::User, 400 * 512, 512).unwrap() == bytes[..512]);
+    }
+}

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::board::{Board, Device};
 use crate::link::Outcome;
+use crate::record::Event;
 use crate::store::wide;
 use crate::usb::{Answer, Function, SetupPacket};
 
@@ -234,8 +235,10 @@ impl Urbs {
         if direction == Some(Direction::In) {
             let short = status == DONE && done < length && flags & SHORT_NOT_OK != 0;
             let status = if short { SHORT } else { status };
+            self.board.note(&Event::ToHost(done));
             sink(Reply::Submitted { sequence, status, actual }, &data);
         } else {
+            self.board.note(&Event::FromHost(done));
             sink(Reply::Submitted { sequence, status, actual }, &[]);
         }
         if self.spare.len() < 8 {
