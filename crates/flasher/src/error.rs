@@ -117,6 +117,44 @@ pub enum FlashError {
         #[source]
         source: TargetError,
     },
+    /// Pieces that were read could not be kept for slower boards, or not be read again.
+    #[error("cannot keep what was read of the image for slower boards")]
+    Spill {
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A piece is needed a second time, and the source cannot be read twice.
+    #[error("{extent} of the image are needed again, and the source cannot be read twice")]
+    SourceGone {
+        /// Where.
+        extent: ByteRange,
+    },
+    /// A piece could not be packed.
+    #[error("cannot compress a piece of the image")]
+    Pack {
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A board must be told lengths, and this image's is known only once it is unpacked.
+    #[error("the length of {name} is not known before it is unpacked")]
+    LengthUnknown {
+        /// The image's name.
+        name: String,
+    },
+    /// The map's ranges do not begin and end at sectors.
+    #[error("the block map's ranges are aligned to {alignment} bytes only, and boards write sectors of 512")]
+    Unaligned {
+        /// To what they are aligned.
+        alignment: u64,
+    },
+    /// The image is too large to be described to a board.
+    #[error(transparent)]
+    Layout(#[from] bmap::sparse::split::LayoutError),
+    /// The image cannot be cut for a board.
+    #[error(transparent)]
+    Split(#[from] bmap::sparse::split::SplitError),
     /// Somebody asked the job to stop.
     #[error("stopped on request")]
     Cancelled,
@@ -152,7 +190,7 @@ impl std::fmt::Display for RangeMismatch {
     }
 }
 
-fn listed(ranges: &[ByteRange]) -> String {
+pub(crate) fn listed(ranges: &[ByteRange]) -> String {
     const NAMED: usize = 8;
     let mut text = ranges.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if ranges.len() > NAMED {

@@ -14,8 +14,12 @@ use bmap::ByteRange;
 /// What a job is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
+    /// Bringing a board to fastboot.
+    Boot,
     /// Zeros over the old head, so that an interrupted target cannot boot a mix.
     Invalidate,
+    /// Erasing what a map leaves out, on boards and on request.
+    Erase,
     /// Reading, decoding, checking and writing everything behind the head.
     Write,
     /// Waiting until the target has it on the medium.
@@ -24,6 +28,8 @@ pub enum Stage {
     Prove,
     /// Writing the head, syncing and proving it.
     Head,
+    /// A loader into a boot partition, proven, and the boot switch.
+    BootPartition,
     /// Telling the kernel about the new partition table, final length of files.
     Commit,
     /// Hashing mapped ranges ([`crate::create`]) or comparing them ([`crate::verify`]).
@@ -35,11 +41,14 @@ impl Stage {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Boot => "boot",
             Self::Invalidate => "invalidate",
+            Self::Erase => "erase",
             Self::Write => "write",
             Self::Sync => "sync",
             Self::Prove => "prove",
             Self::Head => "head",
+            Self::BootPartition => "boot_partition",
             Self::Commit => "commit",
             Self::Hash => "hash",
         }
@@ -68,6 +77,13 @@ pub enum Note {
     },
     /// The filesystem cannot tell where the image's holes are; everything was read and zeros were found by looking.
     HolesUnknown,
+    /// No journal can be kept, so that an interrupted job could not go on where it was.
+    NoJournal {
+        /// Where it should be.
+        folder: PathBuf,
+        /// Why.
+        error: Arc<io::Error>,
+    },
     /// The kernel did not take the new partition table; it will at the next plug or boot.
     TableNotReread {
         /// Why.
@@ -101,6 +117,18 @@ pub enum Event {
         extent: ByteRange,
         /// Which repetition this is, from 1.
         attempt: u32,
+    },
+    /// A board was lost and is waited for.
+    Lost {
+        /// How it left.
+        why: String,
+    },
+    /// A board comes along on its way to fastboot: what it is given, or has become, in words.
+    Booting {
+        /// The words.
+        what: String,
+        /// Bytes sent of those to send, while something is sent.
+        sent: Option<(u64, u64)>,
     },
     /// Something worth knowing.
     Note(Note),

@@ -2,10 +2,12 @@
 //!
 //! - [`prepare`] looks at image, map and target and makes a [`plan::Plan`]; [`copy`] carries it out.
 //! - [`create`] makes a block map of an image file, [`verify`] compares a target with a map or an image.
+//! - [`board`] flashes i.MX boards, one or many.
 //! - [`target`] is the one seam that every kind of device fills.
 //!
 //! The engine reports [`event`]s and typed errors. It never prints, asks, exits or reads the environment.
 
+pub mod board;
 mod cancel;
 mod copy;
 mod create;

@@ -37,10 +37,10 @@ const MBR_SIGNATURE: [u8; 2] = [0x55, 0xAA];
 const SECTOR: u64 = 512;
 
 /// The least that is written last on a whole disk.
-const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 
 /// How much of an image's or disk's front is looked at: table and loaders.
-const LOOK: usize = 256 << 10;
+pub(crate) const LOOK: usize = 256 << 10;
 
 /// Plans how `image` gets to `target`. Reads the image's first bytes, its holes when it is a plain file without a map,
 /// and the first and last bytes of the target; changes nothing.
@@ -56,11 +56,7 @@ pub fn prepare(
     observer: &dyn Observer,
 ) -> Result<Plan, FlashError> {
     let geometry = target.geometry();
-    if let (Some(map), Some(size)) = (map, image.size())
-        && map.image_size() != size
-    {
-        return Err(FlashError::LengthMismatch { image: size, map: map.image_size() });
-    }
+    check_lengths(image, map)?;
     let image_size = map.map(BlockMap::image_size).or(image.size());
     if let (Some(image), Some(capacity)) = (image_size, geometry.size)
         && image > capacity
@@ -97,23 +93,8 @@ pub fn prepare(
             old_boot.extend(old_backup);
         }
     }
-    let extents;
-    // A device used as an image has no holes to ask for.
-    let file = image.file().filter(|file| file.metadata().is_ok_and(|metadata| metadata.is_file()));
-    let content = match (map, file) {
-        (Some(map), _) => Content::Map(map),
-        (None, Some(file)) => {
-            let scan = bmap::holes::scan(file)?;
-            if matches!(scan.support, bmap::holes::Support::CannotTell { .. }) {
-                observer.event(&Event::Note(Note::HolesUnknown));
-                Content::Anywhere
-            } else {
-                extents = scan.data;
-                Content::Extents(&extents)
-            }
-        }
-        (None, None) => Content::Anywhere,
-    };
+    let mut extents = Vec::new();
+    let content = content(image, map, &mut extents, observer)?;
     Ok(Plan::new(&Layout {
         image_size,
         content,
@@ -126,6 +107,40 @@ pub fn prepare(
         keep_head: options.keep_head,
         piece_len: options.piece_len,
     }))
+}
+
+/// That image and map are of one length, as far as it is known.
+pub(crate) fn check_lengths(image: &Image, map: Option<&BlockMap>) -> Result<(), FlashError> {
+    match (map, image.size()) {
+        (Some(map), Some(size)) if map.image_size() != size => {
+            Err(FlashError::LengthMismatch { image: size, map: map.image_size() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where an image's data lies: by its map, else by the holes of its file.
+pub(crate) fn content<'a>(
+    image: &Image,
+    map: Option<&'a BlockMap>,
+    extents: &'a mut Vec<ByteRange>,
+    observer: &dyn Observer,
+) -> Result<Content<'a>, FlashError> {
+    // A device used as an image has no holes to ask for.
+    let file = image.file().filter(|file| file.metadata().is_ok_and(|metadata| metadata.is_file()));
+    match (map, file) {
+        (Some(map), _) => Ok(Content::Map(map)),
+        (None, Some(file)) => {
+            let scan = bmap::holes::scan(file)?;
+            if matches!(scan.support, bmap::holes::Support::CannotTell { .. }) {
+                observer.event(&Event::Note(Note::HolesUnknown));
+                return Ok(Content::Anywhere);
+            }
+            *extents = scan.data;
+            Ok(Content::Extents(extents))
+        }
+        (None, None) => Ok(Content::Anywhere),
+    }
 }
 
 fn read_part(target: &dyn Target, extent: ByteRange) -> Result<AlignedBuffer, FlashError> {

@@ -36,6 +36,11 @@ impl<'s, P: BulkPipe> Download<'s, P> {
         self.announced - self.sent
     }
 
+    /// Time as the board's pipe has it: [`BulkPipe::now`].
+    pub fn now(&self) -> std::time::Duration {
+        self.session.now()
+    }
+
     /// Sends the next bytes, as one transfer. More than remain are an error, and none of them is sent.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), FastbootError> {
         let (announced, sent) = (self.announced, self.sent);

@@ -8,11 +8,14 @@ use crate::discover::shown;
 /// A stage as people read it.
 pub(super) fn stage_name(stage: Stage) -> &'static str {
     match stage {
+        Stage::Boot => "booting",
         Stage::Invalidate => "clearing head",
+        Stage::Erase => "erasing holes",
         Stage::Write => "writing",
         Stage::Sync => "syncing",
         Stage::Prove => "reading back",
         Stage::Head => "writing head",
+        Stage::BootPartition => "boot partition",
         Stage::Commit => "finishing",
         Stage::Hash => "hashing",
     }
@@ -34,6 +37,7 @@ pub(super) fn name(note: &Note) -> &'static str {
         Note::NotRestored { .. } => "not_restored",
         Note::HolesUnknown => "holes_unknown",
         Note::TableNotReread { .. } => "table_not_reread",
+        Note::NoJournal { .. } => "no_journal",
         _ => "other",
     }
 }
@@ -61,6 +65,9 @@ pub(super) fn facts(note: &Note) -> Facts {
         Note::NotRestored { setting, value, error } => {
             Facts { setting: Some(shown(setting)), value: Some(value.clone()), error: Some(error.to_string()) }
         }
+        Note::NoJournal { folder, error } => {
+            Facts { setting: Some(shown(folder)), error: Some(error.to_string()), ..Facts::default() }
+        }
         Note::TableNotReread { error } => Facts { error: Some(error.to_string()), ..Facts::default() },
         _ => Facts::default(),
     }
@@ -79,6 +86,10 @@ pub(super) fn describe(note: &Note) -> Line {
             "the filesystem cannot tell where the image's holes are; everything is read and zeros are found by looking"
                 .to_owned(),
         ),
+        Note::NoJournal { folder, error } => Line::Warning(format!(
+            "no journal can be kept in {} ({error}): --resume will not know where to go on",
+            folder.display()
+        )),
         Note::TableNotReread { error } => Line::Warning(format!(
             "the kernel did not take the new partition table ({error}); unplug the disk and plug it in again"
         )),

@@ -1,0 +1,366 @@
+//! Boards on a bus, and over the network: found, booted, asked what they can do, and found again when they were away.
+//!
+//! A board that was lost may come back at its port or at another one. Where it was seen before, its serial number
+//! decides; a board with another number that stands where it was is not taken for it. Two boards are never driven
+//! through one port.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use imx_usb::boot::{BootImage, BootOptions, Identity, Problem, Step, boot, recognise};
+use imx_usb::bus::{Bus, Device, Port};
+use imx_usb::chips::{Chip, ChipTable, Protocol};
+use imx_usb::fastboot::udp::{Address, UdpPipe};
+use imx_usb::fastboot::{Limits, Session};
+use imx_usb::pipe::BulkPipe;
+use imx_usb::probe::card::{Kind, find};
+use imx_usb::probe::{Capabilities, ProbeOptions, probe};
+
+use super::place::To;
+use super::profile::Profile;
+use super::{BoardError, Connect, Connected};
+use crate::cancel::Cancel;
+use crate::event::{Event, Observer, Stage};
+
+/// How long one wait for the bus is, so that the flag is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Which board is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The one plugged in there.
+    Port(Port),
+    /// The one with this serial number.
+    Serial(String),
+    /// The one that answers there, in fastboot over UDP.
+    Udp(Address),
+}
+
+/// Boards that are to be flashed, by number.
+pub struct Boards<'a> {
+    /// Where they are.
+    pub bus: &'a dyn Bus,
+    /// What is known of chips.
+    pub table: &'a ChipTable,
+    /// Which they are.
+    pub which: Vec<Which>,
+    /// What a bare one is booted with.
+    pub boot: Option<BootImage>,
+    /// Send an unsigned image to a closed chip all the same.
+    pub send_unsigned: bool,
+    /// The number of the card, if it is not to be found out.
+    pub card: Option<u32>,
+    /// The most bytes in one download, if not the safe default.
+    pub download: Option<u32>,
+    /// How long a board may take to appear at first.
+    pub appear: Duration,
+    /// Calls all waiting off.
+    pub cancel: &'a Cancel,
+    /// Who they turned out to be, and where.
+    known: Mutex<BTreeMap<usize, Identity>>,
+}
+
+impl std::fmt::Debug for Boards<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Boards").field("which", &self.which).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Boards<'a> {
+    /// These boards, with everything else as usual.
+    #[must_use]
+    pub fn new(bus: &'a dyn Bus, table: &'a ChipTable, which: Vec<Which>, cancel: &'a Cancel) -> Self {
+        Self {
+            bus,
+            table,
+            which,
+            boot: None,
+            send_unsigned: false,
+            card: None,
+            download: None,
+            appear: Duration::from_secs(5),
+            cancel,
+            known: Mutex::default(),
+        }
+    }
+
+    /// What is known of a board so far.
+    #[must_use]
+    pub fn identity(&self, board: usize) -> Option<Identity> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&board).cloned()
+    }
+
+    fn remember(&self, board: usize, identity: Identity) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(board, identity);
+    }
+
+    /// Does another board of this job stand there?
+    fn taken(&self, board: usize, port: &Port) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().any(|(other, identity)| *other != board && identity.port == *port)
+    }
+
+    /// The serial number that a device tells without being booted: its own, or its ROM's.
+    fn serial(&self, device: &Device) -> Option<String> {
+        if device.serial.is_some() {
+            return device.serial.clone();
+        }
+        let seen = recognise(self.table, device)?;
+        let index = seen.chip.and_then(|chip| chip.serial_string).filter(|index| *index != 0)?;
+        // A device that cannot be opened now is looked at again soon.
+        self.bus.string(device, index).ok().flatten()
+    }
+
+    /// Where the board is, waiting for it.
+    fn port(&self, board: usize, within: Duration) -> Result<Port, BoardError> {
+        let which = self.which.get(board);
+        let known = self.identity(board);
+        let end = self.bus.now().saturating_add(within);
+        let mut other: Option<(Port, String)> = None;
+        loop {
+            let seen = self.bus.changes();
+            let devices = self.bus.devices()?;
+            let ours = devices.iter().filter(|device| recognise(self.table, device).is_some());
+            for device in ours {
+                match (&known, which) {
+                    (Some(known), _) => {
+                        let here = device.port == known.port;
+                        let told = known.rom_serial.is_some() || known.uboot_serial.is_some();
+                        if self.taken(board, &device.port) && !here {
+                            continue;
+                        }
+                        match self.serial(device) {
+                            Some(serial) if told && known.has_serial(&serial) => return Ok(device.port.clone()),
+                            // A ROM tells another number than U-Boot does, and only one of them may be known.
+                            Some(serial) if told && here && known_stage(self.table, known, device) => {
+                                other = Some((device.port.clone(), serial));
+                            }
+                            _ if here => return Ok(device.port.clone()),
+                            _ => {}
+                        }
+                    }
+                    (None, Some(Which::Port(port))) if device.port == *port || device.path == *port => {
+                        return Ok(device.port.clone());
+                    }
+                    (None, Some(Which::Serial(wanted))) => {
+                        let serial = self.serial(device);
+                        if serial.is_some_and(|serial| serial.eq_ignore_ascii_case(wanted)) {
+                            return Ok(device.port.clone());
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            if self.cancel.is_cancelled() {
+                return Err(BoardError::Cancelled);
+            }
+            let now = self.bus.now();
+            if now >= end {
+                return Err(match (other, known) {
+                    (Some((port, found)), Some(known)) => {
+                        let expected = known.uboot_serial.or(known.rom_serial).unwrap_or_default();
+                        BoardError::Another { port, expected, found }
+                    }
+                    (_, known) => BoardError::NotThere {
+                        which: known.map_or_else(|| self.named(board), |known| known.port.to_string()),
+                        waited: within,
+                    },
+                });
+            }
+            self.bus.wait(seen, LOOK.min(end.saturating_sub(now)));
+        }
+    }
+
+    /// The board as the user named it.
+    fn named(&self, board: usize) -> String {
+        match self.which.get(board) {
+            Some(Which::Port(port)) => port.to_string(),
+            Some(Which::Serial(serial)) => serial.clone(),
+            Some(Which::Udp(address)) => address.to_string(),
+            None => String::new(),
+        }
+    }
+
+    fn on_the_bus(
+        &self,
+        board: usize,
+        again: Option<Duration>,
+        observer: &dyn Observer,
+    ) -> Result<(Device, Identity), BoardError> {
+        let port = self.port(board, again.unwrap_or(self.appear))?;
+        let known = self.identity(board);
+        // The place counts as taken from here on.
+        let mut at = known.clone().unwrap_or_else(|| Identity::at(port.clone()));
+        at.port = port.clone();
+        self.remember(board, at);
+        let halted = || self.cancel.is_cancelled();
+        let options = BootOptions {
+            appear: again.unwrap_or(self.appear),
+            send_unsigned: self.send_unsigned,
+            expect: known.as_ref(),
+            cancelled: &halted,
+            ..BootOptions::default()
+        };
+        let mut told = 0_usize;
+        let mut watch = |step: Step<'_>| {
+            let event = match step {
+                Step::Found { seen, .. } => {
+                    told = 0;
+                    let chip = seen.chip.map_or_else(|| "a board".to_owned(), |chip| chip.title.to_string());
+                    Event::Booting { what: stage_words(seen.protocol, &chip), sent: None }
+                }
+                Step::Sending { sent, of } if sent >= told.saturating_add(64 << 10) || sent == of => {
+                    told = sent;
+                    let wide = |len| u64::try_from(len).unwrap_or(u64::MAX);
+                    Event::Booting { what: "sending the boot image".to_owned(), sent: Some((wide(sent), wide(of))) }
+                }
+                Step::Waiting { .. } => {
+                    Event::Booting { what: "waiting for the board to come back".to_owned(), sent: None }
+                }
+                Step::LooksLike(family) => {
+                    Event::Booting { what: format!("the boot image looks like one for {family}"), sent: None }
+                }
+                _ => return,
+            };
+            observer.event(&event);
+        };
+        let none = BootImage::new(Vec::new());
+        let booted = match &self.boot {
+            Some(image) => boot(self.bus, self.table, &port, image, &options, &mut watch),
+            None => {
+                if let Some(chip) = self.needs_boot(&port)? {
+                    return Err(BoardError::NoBootImage { port, chip });
+                }
+                boot(self.bus, self.table, &port, &none, &options, &mut watch)
+            }
+        };
+        let booted = booted.map_err(|error| match &*error.problem {
+            Problem::Cancelled => BoardError::Cancelled,
+            _ => BoardError::Boot(error),
+        })?;
+        if booted.protocol != Protocol::Fastboot {
+            return Err(BoardError::Cannot { what: "be flashed", why: "it came up as a Linux stage, not in fastboot" });
+        }
+        let mut identity = booted.identity;
+        if let Some(known) = known {
+            identity.rom_serial = identity.rom_serial.or(known.rom_serial);
+            identity.chip = identity.chip.or(known.chip);
+            identity.uboot_serial = identity.uboot_serial.or(known.uboot_serial);
+        }
+        Ok((booted.device, identity))
+    }
+
+    /// The chip at a port that is still in its ROM, or its loader: it needs a boot image.
+    fn needs_boot(&self, port: &Port) -> Result<Option<String>, BoardError> {
+        let devices = self.bus.devices()?;
+        let seen =
+            devices.iter().filter(|device| device.port == *port).find_map(|device| recognise(self.table, device));
+        let bare = seen.filter(|seen| !matches!(seen.protocol, Protocol::Fastboot | Protocol::Fbk));
+        Ok(bare.map(|seen| seen.chip.map_or_else(|| seen.protocol.name().to_owned(), |chip| chip.title.to_string())))
+    }
+
+    /// Asks a U-Boot what it can do and where the image goes.
+    fn ask(
+        &self,
+        session: &mut Session<Box<dyn BulkPipe + Send>>,
+        chip: Option<&Chip>,
+        to: &To,
+    ) -> Result<(Profile, Capabilities), BoardError> {
+        let options = ProbeOptions { table: self.table, chip, download: self.download };
+        let can = probe(session, &options).map_err(|error| BoardError::Probe(Box::new(error)))?;
+        let chip = chip.or_else(|| self.table.chip(can.chip.as_deref()?));
+        let wanted = if *to == To::Sd { Kind::Sd } else { Kind::Emmc };
+        let card = find(session, &can, chip, wanted, self.card).map_err(|error| BoardError::Card(Box::new(error)))?;
+        let line = session.limits().command;
+        let profile = Profile {
+            shell: can.shell.filter(|_| card.number.is_some()),
+            device: card.number.unwrap_or(0),
+            whole: Some(card.name),
+            capacity: card.bytes,
+            download: can.download.into(),
+            buffer: can.space.as_ref().and_then(|space| space.buffer),
+            scratch: can.space.as_ref().map(|space| space.scratch.clone()),
+            crc32_verify: can.crc32,
+            // A digest has 64 characters by itself.
+            sha256: can.sha256 && line >= 256,
+            values: can.values,
+            unlz4: can.lz4,
+            gzwrite: can.gzip,
+            line,
+        };
+        Ok((profile, can))
+    }
+}
+
+/// Is a device in a stage in which the board's serial number is known?
+fn known_stage(table: &ChipTable, known: &Identity, device: &Device) -> bool {
+    match recognise(table, device).map(|seen| seen.protocol) {
+        Some(Protocol::Fastboot) => known.uboot_serial.is_some(),
+        Some(protocol) if protocol.is_rom() => known.rom_serial.is_some(),
+        _ => false,
+    }
+}
+
+/// Where a chip's ROM looks in a boot partition.
+fn loader_offset(chip: Option<&Chip>) -> Option<u64> {
+    Some(chip?.loader_offset?.boot?.into())
+}
+
+fn stage_words(protocol: Protocol, chip: &str) -> String {
+    match protocol {
+        Protocol::Sdp | Protocol::Sdps => format!("{chip} in serial download"),
+        Protocol::Sdpu | Protocol::Sdpv => "loader running".to_owned(),
+        Protocol::Fastboot => "U-Boot in fastboot".to_owned(),
+        Protocol::Fbk => "Linux stage running".to_owned(),
+    }
+}
+
+impl Connect for Boards<'_> {
+    fn connect(
+        &self,
+        board: usize,
+        to: &To,
+        again: Option<Duration>,
+        observer: &dyn Observer,
+    ) -> Result<Connected, BoardError> {
+        observer.event(&Event::Stage { stage: Stage::Boot, total: None });
+        if let Some(Which::Udp(address)) = self.which.get(board) {
+            let pipe = UdpPipe::connect(address, again.unwrap_or(self.appear));
+            let pipe = pipe.map_err(|error| BoardError::Network(Box::new(error)))?;
+            let pipe: Box<dyn BulkPipe + Send> = Box::new(pipe);
+            let mut session = Session::new(pipe, Limits::UDP);
+            let (profile, can) = self.ask(&mut session, None, to)?;
+            let chip = can.chip.as_deref().and_then(|name| self.table.chip(name));
+            return Ok(Connected {
+                session,
+                profile,
+                serial: can.serial,
+                port: None,
+                speed: None,
+                chip: chip.map(|chip| chip.title.to_string()),
+                loader_offset: loader_offset(chip),
+            });
+        }
+        let (device, mut identity) = self.on_the_bus(board, again, observer)?;
+        let mut session = Session::new(self.bus.bulk(&device)?, Limits::USB);
+        let chip = identity.chip.clone();
+        let chip = chip.as_deref().and_then(|name| self.table.chip(name));
+        let (profile, can) = self.ask(&mut session, chip, to)?;
+        identity.uboot_serial = identity.uboot_serial.or(can.serial.clone());
+        identity.chip = identity.chip.or(can.chip.map(Into::into));
+        let serial = can.serial.or(identity.uboot_serial.clone());
+        let chip = identity.chip.as_deref().and_then(|name| self.table.chip(name));
+        let (title, offset) = (chip.map(|chip| chip.title.to_string()), loader_offset(chip));
+        self.remember(board, identity);
+        Ok(Connected {
+            session,
+            profile,
+            serial,
+            port: Some(device.port.clone()),
+            speed: device.speed,
+            chip: title,
+            loader_offset: offset,
+        })
+    }
+}

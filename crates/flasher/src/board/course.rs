@@ -1,0 +1,811 @@
+//! One board's way through a plan: clear what boots, body, proof, head, proof. It can be gone again from any point.
+//!
+//! What is known of each piece survives the loss of the board: a piece that was written before is compared before it is
+//! sent again. The head is cleared anew after each loss and written last, its first blocks at the very end, so that at
+//! no time anything boots but the whole image.
+
+use std::time::Duration;
+
+use bmap::{Algorithm, BlockMap, ByteRange, Hasher};
+use imx_usb::fastboot::{FastbootError, Pace};
+
+use super::batch::{self, Batch, Item};
+use super::check::{Claim, Sum, false_claims, true_claims};
+use super::erase::{Erased, erase};
+use super::error::BoardError;
+use super::feed::Feed;
+use super::fill::Fill;
+use super::journal::Journal;
+use super::pack::{Form, Packer};
+use super::place::{Place, To};
+use super::turns::{SharedBus, Turns};
+use super::uboot::Uboot;
+use super::wire::{Costs, TRIAL, Wire};
+use crate::cancel::Cancel;
+use crate::error::TargetState;
+use crate::event::{Event, Observer, Stage};
+use crate::plan::{Kind, Phase};
+
+/// The most that is written by one download. As much as the window holds, and then some pieces less.
+pub(crate) const BATCH: u64 = 64 << 20;
+/// What a split's headers may take of a download.
+const HEADERS: u64 = 256 << 10;
+/// How much is compared before what differs is sent.
+const COMPARE: u64 = 64 << 20;
+/// How long a card may take to write, at worst.
+const WRITING: Pace = Pace::new(30, 2_000_000);
+
+/// How a board is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct How {
+    pub(crate) wire: Wire,
+    /// By what it is proven; `None` for no proof.
+    pub(crate) proof: Option<Sum>,
+    /// By what it is compared first.
+    pub(crate) compare: Sum,
+    /// How often bad pieces are sent again.
+    pub(crate) attempts: u32,
+    /// How long a card that refused is left alone before it is asked once more.
+    pub(crate) pause: Duration,
+    pub(crate) keep_head: bool,
+    /// Erase the map's holes.
+    pub(crate) erase: bool,
+}
+
+/// What is known of a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// It must be sent.
+    Nothing,
+    /// It may be there: compare first.
+    Perhaps,
+    /// It was sent in this connection.
+    Sent,
+    /// The board has judged it right.
+    Proven,
+}
+
+/// Sums of one board, in bytes unless they say otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Bytes of the image that had to be on the board.
+    pub wanted: u64,
+    /// Bytes of the image that were written.
+    pub written: u64,
+    /// Bytes of the image that the board held already.
+    pub skipped: u64,
+    /// Bytes that went over the bus as data, headers and all.
+    pub sent: u64,
+    /// Bytes of the image that travelled packed.
+    pub packed: u64,
+    /// Bytes that went as FILL chunks.
+    pub filled: u64,
+    /// Bytes proven on the board.
+    pub proven: u64,
+    /// Pieces that had to be sent again: a count.
+    pub resent: u64,
+    /// How often the board was lost and came back: a count.
+    pub returns: u32,
+}
+
+/// Where a board's time went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Boot ROM, loader, U-Boot.
+    pub boot: Duration,
+    /// Waiting for the image to be read, decoded or packed.
+    pub source: Duration,
+    /// Waiting for a turn on the bus.
+    pub turn: Duration,
+    /// Data on the bus.
+    pub bus: Duration,
+    /// The board writing.
+    pub card: Duration,
+    /// Comparing and proving.
+    pub proof: Duration,
+}
+
+/// What stays the same for all boards.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ground<'a> {
+    pub(crate) feed: &'a Feed<'a>,
+    pub(crate) packer: &'a Packer<'a>,
+    pub(crate) turns: &'a Turns,
+    pub(crate) cancel: &'a Cancel,
+    pub(crate) map: Option<&'a BlockMap>,
+}
+
+/// See the module's description.
+pub(crate) struct Course<'a> {
+    pub(crate) board: usize,
+    ground: Ground<'a>,
+    how: How,
+    bus: SharedBus,
+    observer: &'a dyn Observer,
+    known: Vec<Known>,
+    pub(crate) sums: Sums,
+    pub(crate) spent: Spent,
+    pub(crate) state: TargetState,
+    pub(crate) journal: Journal,
+    pub(crate) erased: Option<Erased>,
+    cleared: bool,
+    /// The stage that was told last, and the bytes done in it.
+    stage: Stage,
+    stage_done: u64,
+}
+
+impl<'a> Course<'a> {
+    /// A board that is to be written. `delta`: compare everything first.
+    pub(crate) fn new(
+        board: usize,
+        ground: Ground<'a>,
+        how: How,
+        bus: SharedBus,
+        delta: bool,
+        journal: Journal,
+        observer: &'a dyn Observer,
+    ) -> Self {
+        let first = if delta { Known::Perhaps } else { Known::Nothing };
+        let mut known = vec![first; ground.feed.pieces().len()];
+        journal
+            .hints()
+            .iter()
+            .for_each(|index| known.iter_mut().skip(*index).take(1).for_each(|known| *known = Known::Perhaps));
+        let wanted = ground.feed.pieces().iter().map(|piece| piece.extent.len()).sum();
+        Self {
+            board,
+            ground,
+            how,
+            bus,
+            observer,
+            known,
+            sums: Sums { wanted, ..Sums::default() },
+            spent: Spent::default(),
+            state: TargetState::Unchanged,
+            journal,
+            erased: None,
+            cleared: false,
+            stage: Stage::Write,
+            stage_done: 0,
+        }
+    }
+
+    /// The board is back, perhaps with another U-Boot or at another port.
+    pub(crate) fn reconnected(&mut self, how: How, bus: SharedBus) {
+        self.how = how;
+        self.bus = bus;
+    }
+
+    /// How many pieces are proven or sent: whether a return got anywhere.
+    pub(crate) fn progress(&self) -> u64 {
+        self.sums.written.saturating_add(self.sums.proven)
+    }
+
+    /// The link was lost: what was sent is there only perhaps.
+    pub(crate) fn lost(&mut self) {
+        self.known.iter_mut().filter(|known| **known == Known::Sent).for_each(|known| *known = Known::Perhaps);
+        // Nothing is known of the head: it is cleared and written again, unless all of it was proven.
+        self.cleared = false;
+    }
+
+    /// Goes all the way. May be called again after [`Course::lost`].
+    pub(crate) fn go(&mut self, uboot: &mut Uboot, place: &Place, to: &To) -> Result<(), BoardError> {
+        if let Some(capacity) = place.size
+            && let Some(image) = self.ground.feed.plan().image_size()
+            && image > capacity
+        {
+            return Err(BoardError::TooSmall { place: to.clone(), image, capacity });
+        }
+        let mut costs = Costs::new(self.how.wire, &uboot.profile, place.area == super::Area::User);
+        let delta = self.known.contains(&Known::Perhaps);
+        if !delta {
+            self.clear(uboot, place)?;
+        }
+        if self.how.erase && !delta && self.erased.is_none() {
+            self.erase(uboot, place)?;
+        }
+        self.body(uboot, place, &mut costs)?;
+        if let Some(sum) = self.how.proof {
+            self.prove(uboot, place, &mut costs, Phase::Body, Stage::Prove, sum)?;
+        }
+        self.waiting(uboot, |feed| feed.wait_for_end())?;
+        self.head(uboot, place, &mut costs)?;
+        self.state = if self.how.proof.is_some() { TargetState::Proven } else { TargetState::WrittenUnproven };
+        Ok(())
+    }
+
+    fn begin(&mut self, stage: Stage, total: Option<u64>) {
+        self.stage = stage;
+        self.stage_done = 0;
+        self.observer.event(&Event::Stage { stage, total });
+    }
+
+    fn check_cancel(&self) -> Result<(), BoardError> {
+        if self.ground.cancel.is_cancelled() { Err(BoardError::Cancelled) } else { Ok(()) }
+    }
+
+    /// Waits for the source, and counts the time.
+    fn waiting<T>(
+        &mut self,
+        uboot: &Uboot,
+        wait: impl FnOnce(&'a Feed<'a>) -> Result<T, super::feed::Dry>,
+    ) -> Result<T, BoardError> {
+        let start = uboot.now();
+        let got = wait(self.ground.feed);
+        self.spent.source = self.spent.source.saturating_add(uboot.now().saturating_sub(start));
+        Ok(got?)
+    }
+
+    fn pieces(&self, phase: Phase) -> Vec<usize> {
+        let pieces = self.ground.feed.pieces().iter().enumerate();
+        pieces.filter(|(_, piece)| piece.phase == phase).map(|(index, _)| index).collect()
+    }
+
+    fn extent(&self, index: usize) -> ByteRange {
+        self.ground.feed.pieces().get(index).map_or(ByteRange::first(0), |piece| piece.extent)
+    }
+
+    fn know(&mut self, index: usize, now: Known) {
+        self.known.iter_mut().skip(index).take(1).for_each(|known| *known = now);
+    }
+
+    fn claims(&mut self, uboot: &Uboot, indices: &[usize]) -> Result<Vec<Claim>, BoardError> {
+        let mut claims = Vec::with_capacity(indices.len());
+        for index in indices {
+            let extent = self.extent(*index);
+            let facts = self.waiting(uboot, |feed| feed.facts(*index))?;
+            claims.push(Claim { index: *index, extent, crc32: facts.crc32, sha256: facts.sha256 });
+        }
+        Ok(claims)
+    }
+
+    /// Zeros over what could start the old system, proven.
+    fn clear(&mut self, uboot: &mut Uboot, place: &Place) -> Result<(), BoardError> {
+        if self.cleared {
+            return Ok(());
+        }
+        let ranges = self.ground.feed.plan().invalidate().to_vec();
+        if ranges.is_empty() {
+            self.cleared = true;
+            if self.state == TargetState::Unchanged {
+                self.state = TargetState::Mixed { written: 0 };
+            }
+            return Ok(());
+        }
+        let done = self.stage_done;
+        self.begin(Stage::Invalidate, Some(ranges.iter().map(|range| range.len()).sum()));
+        let size = self.image_size();
+        let fills = ranges.iter().map(|extent| Fill { extent: *extent, word: [0; 4] });
+        let batch = batch::zeros(self.ground.feed, fills, size)?;
+        self.state = TargetState::Mixed { written: 0 };
+        for attempt in 0..=self.how.attempts {
+            self.send(uboot, place, &batch, &mut Costs::new(Wire::Only(Form::Raw), &uboot.profile.clone(), true))?;
+            let Some(sum) = self.how.proof else { break };
+            let claims: Vec<Claim> = ranges.iter().map(|extent| zero_claim(*extent)).collect();
+            let start = uboot.now();
+            let bad = false_claims(uboot, place, &claims, sum, &mut |_| {})?;
+            self.spent.proof = self.spent.proof.saturating_add(uboot.now().saturating_sub(start));
+            if bad.is_empty() {
+                break;
+            }
+            let bad: Vec<ByteRange> = bad.iter().filter_map(|at| ranges.get(*at)).copied().collect();
+            if attempt == self.how.attempts {
+                return Err(BoardError::NotHeld { pieces: bad, attempts: attempt });
+            }
+            bad.iter().for_each(|extent| self.observer.event(&Event::Retry { extent: *extent, attempt: attempt + 1 }));
+        }
+        self.cleared = true;
+        self.stage_done = done;
+        self.state = TargetState::NoHead { written: self.sums.written };
+        // From here on the whole head must be written, whatever was there.
+        for index in self.pieces(Phase::Head) {
+            self.know(index, Known::Nothing);
+        }
+        Ok(())
+    }
+
+    fn image_size(&self) -> u64 {
+        self.ground.feed.plan().image_size().unwrap_or(0)
+    }
+
+    /// Erases the map's holes behind the head.
+    fn erase(&mut self, uboot: &mut Uboot, place: &Place) -> Result<(), BoardError> {
+        let Some(map) = self.ground.map.filter(|_| uboot.profile.shell.is_some() && place.start.is_some()) else {
+            return Ok(());
+        };
+        let head = self.ground.feed.plan().head();
+        let holes: Vec<ByteRange> =
+            map.holes().filter_map(|hole| ByteRange::new(hole.start().max(head), hole.end())).collect();
+        self.begin(Stage::Erase, Some(holes.iter().map(|hole| hole.len()).sum()));
+        let start = uboot.now();
+        self.erased = Some(erase(uboot, place, &holes, self.how.proof)?);
+        self.spent.card = self.spent.card.saturating_add(uboot.now().saturating_sub(start));
+        Ok(())
+    }
+
+    /// Sends what is not known to be there; compares first what perhaps is.
+    fn body(&mut self, uboot: &mut Uboot, place: &Place, costs: &mut Costs) -> Result<(), BoardError> {
+        let todo: Vec<usize> = self
+            .pieces(Phase::Body)
+            .into_iter()
+            .filter(|index| self.known.get(*index) != Some(&Known::Proven))
+            .collect();
+        let total = todo.iter().map(|index| self.extent(*index).len()).sum();
+        self.begin(Stage::Write, Some(total));
+        let mut rest = todo.as_slice();
+        let mut pending: Vec<usize> = Vec::new();
+        loop {
+            self.check_cancel()?;
+            // Take in pieces until a batch is full.
+            let capacity = self.capacity(uboot);
+            while !rest.is_empty() && self.weight(&pending) < capacity {
+                let group = self.group(rest, capacity.saturating_sub(self.weight(&pending)));
+                let (now, later) = rest.split_at(group);
+                rest = later;
+                pending.extend(self.different(uboot, place, now)?);
+                let needed = pending.first().or(rest.first()).copied().unwrap_or(usize::MAX);
+                self.ground.feed.reached(self.board, needed);
+            }
+            if pending.is_empty() {
+                return Ok(());
+            }
+            if !self.cleared {
+                self.clear(uboot, place)?;
+                let done = self.stage_done;
+                self.begin(Stage::Write, Some(total));
+                self.stage_done = done;
+            }
+            let taken = self.send_some(uboot, place, costs, &pending)?;
+            pending.drain(..taken.min(pending.len()));
+        }
+    }
+
+    /// Bytes that one batch may carry.
+    fn capacity(&self, uboot: &Uboot) -> u64 {
+        BATCH.min(uboot.profile.download.saturating_sub(HEADERS)).max(self.ground.feed.plan().piece_len())
+    }
+
+    fn weight(&self, indices: &[usize]) -> u64 {
+        indices.iter().map(|index| self.extent(*index).len().max(4096)).sum()
+    }
+
+    /// How many of the next pieces to look at together: of one kind, perhaps there or not.
+    fn group(&self, rest: &[usize], room: u64) -> usize {
+        let kind = rest.first().and_then(|index| self.known.get(*index)) == Some(&Known::Perhaps);
+        let room = if kind { COMPARE } else { room };
+        let mut bytes = 0_u64;
+        let fits = rest.iter().take_while(|index| {
+            bytes = bytes.saturating_add(self.extent(**index).len().max(4096));
+            bytes <= room && (self.known.get(**index) == Some(&Known::Perhaps)) == kind
+        });
+        fits.count().max(1)
+    }
+
+    /// Those of `indices` that must be sent.
+    fn different(&mut self, uboot: &mut Uboot, place: &Place, indices: &[usize]) -> Result<Vec<usize>, BoardError> {
+        let perhaps = indices.first().and_then(|index| self.known.get(*index)) == Some(&Known::Perhaps);
+        if !perhaps || !uboot.profile.can_judge() || place.start.is_none() {
+            return Ok(indices.to_vec());
+        }
+        let claims = self.claims(uboot, indices)?;
+        let start = uboot.now();
+        let marks = true_claims(uboot, place, &claims, self.compare(uboot));
+        self.spent.proof = self.spent.proof.saturating_add(uboot.now().saturating_sub(start));
+        let mut wrong = Vec::new();
+        for (claim, right) in claims.iter().zip(marks?) {
+            if right {
+                self.know(claim.index, Known::Proven);
+                self.sums.skipped = self.sums.skipped.saturating_add(claim.extent.len());
+                self.sums.proven = self.sums.proven.saturating_add(claim.extent.len());
+                self.journal.proven(claim.index);
+                self.ground.feed.passed_over(claim.index);
+                self.advance(Stage::Write, claim.extent.len(), claim.extent.end());
+            } else {
+                self.know(claim.index, Known::Nothing);
+                wrong.push(claim.index);
+            }
+        }
+        self.journal.flush();
+        Ok(wrong)
+    }
+
+    /// The sum to compare by: as asked, or what there is.
+    fn compare(&self, uboot: &Uboot) -> Sum {
+        match self.how.compare {
+            Sum::Sha256 if uboot.profile.sha256 => Sum::Sha256,
+            _ if uboot.profile.crc32_verify => Sum::Crc32,
+            _ => Sum::Sha256,
+        }
+    }
+
+    fn advance(&mut self, stage: Stage, bytes: u64, position: u64) {
+        self.stage_done = self.stage_done.saturating_add(bytes);
+        self.observer.event(&Event::Progress { stage, done: self.stage_done, position });
+    }
+
+    /// Sends the front of `pending` in the form that costs least; returns how many pieces went.
+    fn send_some(
+        &mut self,
+        uboot: &mut Uboot,
+        place: &Place,
+        costs: &mut Costs,
+        pending: &[usize],
+    ) -> Result<usize, BoardError> {
+        let mut pieces = pending;
+        let mut form = Form::Raw;
+        if costs.may_pack() {
+            let sample = sample(pieces, |index| self.is_data(index));
+            let ratio = self.ratio(uboot, costs, &sample)?;
+            form = match costs.trial(&|form| ratio(form)) {
+                // The first bytes are few, so that a wrong guess costs little.
+                Some(form) => {
+                    let mut bytes = 0_u64;
+                    let few = pieces.iter().take_while(|index| {
+                        let before = bytes;
+                        bytes = bytes.saturating_add(self.extent(**index).len());
+                        before < TRIAL
+                    });
+                    pieces = pieces.get(..few.count()).unwrap_or(pieces);
+                    form
+                }
+                None => costs.favourite(&|form| ratio(form)),
+            };
+        }
+        let items: Vec<Item> = pieces.iter().map(|index| Item { index: *index, extent: self.extent(*index) }).collect();
+        let batch = self.make(uboot, place, costs, items, form)?;
+        self.send(uboot, place, &batch, costs)?;
+        for index in pieces {
+            self.know(*index, Known::Sent);
+            self.journal.sent(*index);
+        }
+        self.journal.flush();
+        Ok(pieces.len())
+    }
+
+    fn is_data(&self, index: usize) -> bool {
+        self.ground.feed.pieces().get(index).is_some_and(|piece| piece.kind == Kind::Data)
+    }
+
+    /// Unpacked to packed bytes of a sample, by form.
+    fn ratio(
+        &mut self,
+        uboot: &Uboot,
+        costs: &Costs,
+        sample: &[usize],
+    ) -> Result<impl Fn(Form) -> f64 + use<>, BoardError> {
+        let mut ratios = [1.0_f64; 2];
+        for (slot, form) in [(0, Form::Lz4), (1, Form::Gzip)] {
+            if !costs.takes(form) || sample.is_empty() {
+                continue;
+            }
+            let start = uboot.now();
+            let (mut unpacked, mut packed) = (0_u64, 0_u64);
+            self.ground.packer.want(sample.iter().copied(), form);
+            for index in sample {
+                let len = self.ground.packer.get(*index, form)?.len();
+                packed = packed.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
+                unpacked = unpacked.saturating_add(self.extent(*index).len());
+            }
+            self.spent.source = self.spent.source.saturating_add(uboot.now().saturating_sub(start));
+            #[expect(clippy::as_conversions, reason = "there is no other way from u64 to f64")]
+            let ratio = unpacked as f64 / packed.max(1) as f64;
+            ratios[slot] = ratio;
+        }
+        Ok(move |form| match form {
+            Form::Raw => 1.0,
+            Form::Lz4 => ratios[0],
+            Form::Gzip => ratios[1],
+        })
+    }
+
+    /// A download of these items; each packed as `form` where it gains by that.
+    fn make(
+        &mut self,
+        uboot: &Uboot,
+        place: &Place,
+        costs: &Costs,
+        items: Vec<Item>,
+        form: Form,
+    ) -> Result<Batch, BoardError> {
+        let ground = self.ground;
+        let start = uboot.now();
+        let mut forms = Vec::with_capacity(items.len());
+        let mut gained = false;
+        if form != Form::Raw {
+            ground.packer.want(items.iter().map(|item| item.index), form);
+        }
+        for item in &items {
+            // Whole sectors only: what is behind them in memory would be written too.
+            let whole = item.extent.len().is_multiple_of(super::uboot::SECTOR);
+            let packs = form != Form::Raw && whole && item.extent.len() <= uboot.profile.scratch_bytes();
+            let gains = packs && {
+                let packed = u64::try_from(ground.packer.get(item.index, form)?.len()).unwrap_or(u64::MAX);
+                costs.gains(form, item.extent.len(), packed)
+            };
+            gained |= gains;
+            forms.push((*item, if gains { form } else { Form::Raw }));
+        }
+        let batch = if gained || place.name.is_none() {
+            batch::parts(ground.packer, &forms)
+        } else {
+            batch::split(ground.feed, items, self.image_size())
+        };
+        self.spent.source = self.spent.source.saturating_add(uboot.now().saturating_sub(start));
+        Ok(batch?)
+    }
+
+    /// One download, and what the board is to do with it.
+    fn send(&mut self, uboot: &mut Uboot, place: &Place, batch: &Batch, costs: &mut Costs) -> Result<(), BoardError> {
+        self.check_cancel()?;
+        let (len, writes) = (batch.len(), batch.writes());
+        let announced = u32::try_from(len)
+            .map_err(|_| BoardError::Cannot { what: "take so long a download", why: "fastboot counts in 32 bits" })?;
+        let ground = self.ground;
+        let waiting = uboot.now();
+        let turn = ground.turns.take(&self.bus, costs.bus_rate(), ground.cancel);
+        let start = uboot.now();
+        self.spent.turn = self.spent.turn.saturating_add(start.saturating_sub(waiting));
+        let (observer, stage, base) = (self.observer, self.stage, self.stage_done);
+        let mut sent = 0_u64;
+        let mut on_bus = Duration::ZERO;
+        let mut streaming = Duration::ZERO;
+        {
+            let mut download = uboot.session.download(announced)?;
+            let began = download.now();
+            batch::stream::<BoardError>(batch, ground.feed, ground.packer, &mut |bytes| {
+                let before = download.now();
+                download.write(bytes)?;
+                on_bus = on_bus.saturating_add(download.now().saturating_sub(before));
+                sent = sent.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+                let share = u128::from(writes) * u128::from(sent) / u128::from(len.max(1));
+                let done = base.saturating_add(u64::try_from(share).unwrap_or(writes));
+                observer.event(&Event::Progress { stage, done, position: 0 });
+                Ok(())
+            })?;
+            streaming = streaming.saturating_add(download.now().saturating_sub(began));
+            download.finish()?;
+        }
+        drop(turn);
+        // What the source made the bus wait is not the bus's.
+        let dry = streaming.saturating_sub(on_bus);
+        let took = uboot.now().saturating_sub(start).saturating_sub(dry);
+        self.spent.source = self.spent.source.saturating_add(dry);
+        self.spent.bus = self.spent.bus.saturating_add(took);
+        costs.sent(len, took);
+        self.sums.sent = self.sums.sent.saturating_add(len);
+        let started = uboot.now();
+        self.carry_out(uboot, place, batch, writes)?;
+        let took = uboot.now().saturating_sub(started);
+        self.spent.card = self.spent.card.saturating_add(took);
+        self.account(batch, took, costs);
+        self.stage_done = base.saturating_add(writes);
+        self.sums.written = self.sums.written.saturating_add(writes);
+        if let TargetState::NoHead { written } | TargetState::Mixed { written } = &mut self.state {
+            *written = self.sums.written;
+        }
+        Ok(())
+    }
+
+    /// What a download was, and how long the board took for it.
+    fn account(&mut self, batch: &Batch, took: Duration, costs: &mut Costs) {
+        match batch {
+            Batch::Split(split, items) => {
+                let data: u64 = split.len();
+                let writes: u64 = items.iter().map(|item| item.extent.len()).sum();
+                self.sums.filled = self.sums.filled.saturating_add(writes.saturating_sub(data));
+                costs.worked(Form::Raw, writes, took);
+            }
+            Batch::Parts(parts, _) => {
+                let packed = parts.iter().filter(|part| part.form != Form::Raw);
+                let bytes: u64 = packed.clone().map(|part| part.item.extent.len()).sum();
+                self.sums.packed = self.sums.packed.saturating_add(bytes);
+                // What is measured is the form that most of it has.
+                if let Some(part) = packed.clone().next()
+                    && bytes.saturating_mul(10) >= batch.writes().saturating_mul(9)
+                {
+                    costs.worked(part.form, batch.writes(), took);
+                }
+            }
+        }
+    }
+
+    /// Has the board write what it holds. A card that was busy for too long makes the command fail though it would
+    /// write by now: so it is asked once more after a pause.
+    fn carry_out(&mut self, uboot: &mut Uboot, place: &Place, batch: &Batch, writes: u64) -> Result<(), BoardError> {
+        let pieces = || batch.items().iter().map(|item| item.extent).collect::<Vec<_>>();
+        match batch {
+            Batch::Split(..) => {
+                let Some(name) = &place.name else {
+                    return Err(BoardError::Cannot { what: "write there", why: "fastboot has no name for the place" });
+                };
+                uboot.session.deadlines.flash = Pace { base: WRITING.time_for(writes), ..WRITING };
+                match uboot.session.flash(name) {
+                    Err(FastbootError::Fail { .. }) => {
+                        self.rest(uboot);
+                        match uboot.session.flash(name) {
+                            Err(FastbootError::Fail { reason, .. }) => {
+                                Err(BoardError::Refused { pieces: pieces(), says: reason })
+                            }
+                            result => Ok(result.map(drop)?),
+                        }
+                    }
+                    result => Ok(result.map(drop)?),
+                }
+            }
+            Batch::Parts(parts, _) => {
+                for line in batch::lines(parts, uboot, place) {
+                    if !uboot.run(&line)? {
+                        self.rest(uboot);
+                        if !uboot.run(&line)? {
+                            return Err(BoardError::Refused { pieces: pieces(), says: String::new() });
+                        }
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn rest(&self, _: &Uboot) {
+        std::thread::sleep(self.how.pause);
+    }
+
+    /// Has the board judge what was sent; what is wrong is sent again.
+    fn prove(
+        &mut self,
+        uboot: &mut Uboot,
+        place: &Place,
+        costs: &mut Costs,
+        phase: Phase,
+        stage: Stage,
+        sum: Sum,
+    ) -> Result<(), BoardError> {
+        for attempt in 0..=self.how.attempts {
+            let sent: Vec<usize> =
+                self.pieces(phase).into_iter().filter(|index| self.known.get(*index) == Some(&Known::Sent)).collect();
+            if sent.is_empty() {
+                return Ok(());
+            }
+            let claims = self.claims(uboot, &sent)?;
+            if stage == Stage::Prove {
+                self.begin(stage, Some(claims.iter().map(|claim| claim.extent.len()).sum()));
+            }
+            let (start, observer) = (uboot.now(), self.observer);
+            let bad = false_claims(uboot, place, &claims, sum, &mut |done| {
+                observer.event(&Event::Progress { stage, done, position: 0 });
+            });
+            self.spent.proof = self.spent.proof.saturating_add(uboot.now().saturating_sub(start));
+            let bad = bad?;
+            let mut wrong = Vec::new();
+            for (at, claim) in claims.iter().enumerate() {
+                if bad.binary_search(&at).is_ok() {
+                    wrong.push(claim.index);
+                    self.know(claim.index, Known::Nothing);
+                } else {
+                    self.know(claim.index, Known::Proven);
+                    self.sums.proven = self.sums.proven.saturating_add(claim.extent.len());
+                    self.journal.proven(claim.index);
+                }
+            }
+            self.journal.flush();
+            if wrong.is_empty() {
+                return Ok(());
+            }
+            if attempt == self.how.attempts {
+                let pieces = wrong.iter().map(|index| self.extent(*index)).collect();
+                return Err(BoardError::NotHeld { pieces, attempts: attempt });
+            }
+            for index in &wrong {
+                let extent = self.extent(*index);
+                self.observer.event(&Event::Retry { extent, attempt: attempt + 1 });
+                self.sums.resent += 1;
+            }
+            let mut rest = wrong.as_slice();
+            while !rest.is_empty() {
+                let group = self.group(rest, self.capacity(uboot));
+                let (now, later) = rest.split_at(group.min(rest.len()));
+                let items = now.iter().map(|index| Item { index: *index, extent: self.extent(*index) }).collect();
+                let batch = self.make(uboot, place, costs, items, Form::Raw)?;
+                self.send(uboot, place, &batch, costs)?;
+                now.iter().for_each(|index| self.know(*index, Known::Sent));
+                rest = later;
+            }
+        }
+        Ok(())
+    }
+
+    /// What lies in front of the first partition, its first blocks last.
+    fn head(&mut self, uboot: &mut Uboot, place: &Place, costs: &mut Costs) -> Result<(), BoardError> {
+        let head = self.pieces(Phase::Head);
+        if head.is_empty() {
+            return Ok(());
+        }
+        let perhaps = |course: &Self| head.iter().any(|index| course.known.get(*index) == Some(&Known::Perhaps));
+        if !self.cleared && perhaps(self) {
+            for index in &head {
+                if self.known.get(*index) == Some(&Known::Perhaps) {
+                    self.different(uboot, place, std::slice::from_ref(index))?;
+                }
+            }
+        }
+        if head.iter().all(|index| self.known.get(*index) == Some(&Known::Proven)) {
+            return Ok(());
+        }
+        self.clear(uboot, place)?;
+        self.begin(Stage::Head, Some(head.iter().map(|index| self.extent(*index).len()).sum()));
+        let first = if self.how.keep_head { Vec::new() } else { self.ground.feed.plan().invalidate().to_vec() };
+        let (mut body, mut last) = (Vec::new(), Vec::new());
+        for index in head.iter().filter(|index| self.known.get(**index) != Some(&Known::Proven)) {
+            let mut at = self.extent(*index).start();
+            let end = self.extent(*index).end();
+            for cut in &first {
+                let Some(cut) = cut.intersect(self.extent(*index)).filter(|cut| !cut.is_empty()) else { continue };
+                body.extend(item(*index, at, cut.start()));
+                last.push(Item { index: *index, extent: cut });
+                at = cut.end();
+            }
+            body.extend(item(*index, at, end));
+        }
+        for items in [body, last] {
+            if items.is_empty() {
+                continue;
+            }
+            // A board that is lost from here on has an unknown head.
+            self.state = TargetState::HeadIncomplete;
+            let batch = if place.name.is_some() {
+                batch::split(self.ground.feed, items, self.image_size())?
+            } else {
+                let raw: Vec<_> = items.iter().map(|item| (*item, Form::Raw)).collect();
+                batch::parts(self.ground.packer, &raw)?
+            };
+            self.send(uboot, place, &batch, costs)?;
+        }
+        head.iter().for_each(|index| self.know_sent(*index));
+        self.state = TargetState::WrittenUnproven;
+        if let Some(sum) = self.how.proof {
+            self.prove(uboot, place, costs, Phase::Head, Stage::Head, sum)?;
+        }
+        Ok(())
+    }
+
+    fn know_sent(&mut self, index: usize) {
+        if self.known.get(index) != Some(&Known::Proven) {
+            self.know(index, Known::Sent);
+        }
+    }
+}
+
+fn item(index: usize, from: u64, to: u64) -> Option<Item> {
+    let extent = ByteRange::new(from, to).filter(|extent| !extent.is_empty())?;
+    Some(Item { index, extent })
+}
+
+/// A few pieces of data from the front, the middle and the end.
+fn sample(pieces: &[usize], is_data: impl Fn(usize) -> bool) -> Vec<usize> {
+    let data: Vec<usize> = pieces.iter().copied().filter(|index| is_data(*index)).collect();
+    let mut picks: Vec<usize> =
+        [0, data.len() / 2, data.len().saturating_sub(1)].iter().filter_map(|at| data.get(*at)).copied().collect();
+    picks.dedup();
+    picks
+}
+
+/// A claim that an extent holds zeros.
+pub(crate) fn zero_claim(extent: ByteRange) -> Claim {
+    let (crc32, sha256) = zero_sums(extent.len());
+    Claim { index: usize::MAX, extent, crc32, sha256 }
+}
+
+/// CRC-32 and SHA-256 of so many zeros.
+pub(crate) fn zero_sums(len: u64) -> (u32, bmap::Digest) {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let (mut crc32, mut sha256) = (crc32fast::Hasher::new(), Hasher::new(Algorithm::Sha256));
+    let mut left = len;
+    while left > 0 {
+        let count = usize::try_from(left).unwrap_or(ZEROS.len()).min(ZEROS.len());
+        let part = ZEROS.get(..count).unwrap_or_default();
+        crc32.update(part);
+        sha256.update(part);
+        left -= u64::try_from(count).unwrap_or(left);
+    }
+    (crc32.finalize(), sha256.finish())
+}

@@ -1,0 +1,75 @@
+//! Erasing the holes of a map, on request: inside the image only, rounded inwards to erase groups, in commands small
+//! enough for their deadline.
+//!
+//! What an erased block reads as is the card's choice, so a few blocks are looked at afterwards: the report says
+//! "erased, sampled", never "zero".
+
+use bmap::ByteRange;
+
+use super::BoardError;
+use super::check::{Sum, false_claims};
+use super::course::zero_claim;
+use super::place::Place;
+use super::uboot::{Area, Command, Sectors, Uboot};
+
+/// Erased by one command at most: U-Boot waits one second for each group, or for all of them together.
+const STEP: u64 = 32 << 20;
+/// The group where the board does not tell: what most eMMCs have.
+const GROUP: u64 = 512 << 10;
+/// Bytes looked at of each end.
+const SAMPLE: u64 = 4096;
+
+/// What was erased.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Bytes erased.
+    pub bytes: u64,
+    /// Bytes of holes left alone: too small, or the card refused.
+    pub left: u64,
+    /// Did every sample read as zeros? `None` if nothing could be looked at.
+    pub zeros: Option<bool>,
+}
+
+/// Erases what lies inside `holes`; the card's user area must be what `place` means.
+pub(super) fn erase(
+    uboot: &mut Uboot,
+    place: &Place,
+    holes: &[ByteRange],
+    sum: Option<Sum>,
+) -> Result<Erased, BoardError> {
+    let mut erased = Erased::default();
+    let group = uboot.session.getvar("erase-block-size").ok();
+    let group = group.and_then(|text| imx_usb::fastboot::parse_number(&text)).filter(|group| *group >= 512);
+    let group = group.unwrap_or(GROUP);
+    for hole in holes {
+        let first = hole.start().next_multiple_of(group);
+        let end = hole.end() / group * group;
+        let Some(inside) = ByteRange::new(first, end).filter(|inside| !inside.is_empty()) else {
+            erased.left = erased.left.saturating_add(hole.len());
+            continue;
+        };
+        let mut at = inside.start();
+        while at < inside.end() {
+            let step = ByteRange::new(at, inside.end().min(at.saturating_add(STEP.max(group))));
+            let Some(step) = step else { break };
+            let sectors: Sectors = place.sectors(step);
+            let commands = [uboot.select(Area::User), Command::Erase { sectors }];
+            if !uboot.command(&commands, step.len())? {
+                break;
+            }
+            at = step.end();
+        }
+        let done = at - inside.start();
+        erased.bytes = erased.bytes.saturating_add(done);
+        erased.left = erased.left.saturating_add(hole.len() - done);
+        if let Some(sum) = sum
+            && done > 0
+        {
+            let ends = [inside.start(), at.saturating_sub(SAMPLE)];
+            let claims: Vec<_> = ends.iter().filter_map(|at| ByteRange::at(*at, SAMPLE)).map(zero_claim).collect();
+            let zeros = false_claims(uboot, place, &claims, sum, &mut |_| {})?.is_empty();
+            erased.zeros = Some(erased.zeros.unwrap_or(true) && zeros);
+        }
+    }
+    Ok(erased)
+}

@@ -1,0 +1,168 @@
+//! What goes wrong with one board. Others go on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bmap::ByteRange;
+use imx_usb::boot::{BootError, Problem};
+use imx_usb::bus::{BusError, OpenError, Port};
+use imx_usb::fastboot::FastbootError;
+use imx_usb::fastboot::udp::UdpError;
+use imx_usb::probe::ProbeError;
+use imx_usb::probe::card::CardError;
+
+use super::feed::Dry;
+use super::place::To;
+use crate::error::{FlashError, listed};
+
+/// Why a board does not hold what it should.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BoardError {
+    /// The bus cannot be listed.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// It cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It is not there.
+    #[error("no board {which} appeared within {} s", waited.as_secs())]
+    NotThere {
+        /// Which, as it was named, or where it was.
+        which: String,
+        /// For how long it was waited for.
+        waited: Duration,
+    },
+    /// It waits in its ROM or loader, and nothing was given to boot it with.
+    #[error("the board at {port} ({chip}) waits for a boot image")]
+    NoBootImage {
+        /// Where.
+        port: Port,
+        /// What it is.
+        chip: String,
+    },
+    /// It did not come as far as fastboot.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// It does not answer over the network.
+    #[error(transparent)]
+    Network(Box<UdpError>),
+    /// It could not be asked what it can do.
+    #[error(transparent)]
+    Probe(Box<ProbeError>),
+    /// It has no such card.
+    #[error(transparent)]
+    Card(Box<CardError>),
+    /// A command failed, or the link.
+    #[error(transparent)]
+    Fastboot(#[from] FastbootError),
+    /// It refused to write, twice.
+    #[error("the board could not write {}: it says {says:?}", listed(pieces))]
+    Refused {
+        /// What it was to write.
+        pieces: Vec<ByteRange>,
+        /// Its words; often none.
+        says: String,
+    },
+    /// It does not hold what it was sent, also after it was sent again.
+    #[error(
+        "the board does not hold what was written: {}, also after sending it again {attempts} times",
+        listed(pieces)
+    )]
+    NotHeld {
+        /// Which parts of the image.
+        pieces: Vec<ByteRange>,
+        /// How often they were sent again.
+        attempts: u32,
+    },
+    /// The image could not be read, or is not what its map says.
+    #[error("{0}")]
+    Source(Arc<FlashError>),
+    /// Somebody asked to stop.
+    #[error("stopped on request")]
+    Cancelled,
+    /// The image does not fit.
+    #[error("the image needs {image} bytes, the board's {place} has {capacity}")]
+    TooSmall {
+        /// Where it should go.
+        place: To,
+        /// Bytes of the image.
+        image: u64,
+        /// Bytes there are.
+        capacity: u64,
+    },
+    /// There is no such place on this board.
+    #[error("the board has no {place} ({why})")]
+    NoPlace {
+        /// Where the image should go.
+        place: To,
+        /// How that was found out.
+        why: String,
+    },
+    /// Its U-Boot cannot do what was asked.
+    #[error("this board's U-Boot cannot {what}: {why}")]
+    Cannot {
+        /// What.
+        what: &'static str,
+        /// What it lacks.
+        why: &'static str,
+    },
+    /// It was written, and there is no way to prove it.
+    #[error("written, but this board's U-Boot has no command to prove it with")]
+    NoProof,
+    /// Another board stands where it was.
+    #[error("the board that is now at {port} is another one: it says it is {found}, and it was {expected}")]
+    Another {
+        /// Where.
+        port: Port,
+        /// The serial number it had.
+        expected: String,
+        /// The serial number of the other.
+        found: String,
+    },
+    /// It failed again and again.
+    #[error("the board was lost {times} times without getting any further")]
+    LostAgain {
+        /// How often.
+        times: u32,
+        /// The last time.
+        #[source]
+        source: Box<BoardError>,
+    },
+    /// A worker thread panicked: a defect of ours.
+    #[error("internal error: the board's thread panicked")]
+    Panicked,
+}
+
+impl BoardError {
+    /// Is the link lost, so that the board may come back and go on?
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Self::Open(OpenError::Gone { .. }) => true,
+            Self::Boot(error) => {
+                let gone = matches!(*error.problem, Problem::Open(OpenError::Gone { .. }) | Problem::Vanished { .. });
+                gone || error.problem.fault().is_some()
+            }
+            Self::Probe(error) => matches!(&**error, ProbeError::Link(error) if is_link(error)),
+            Self::Card(error) => matches!(&**error, CardError::Probe(ProbeError::Link(error)) if is_link(error)),
+            Self::Fastboot(error) => is_link(error),
+            _ => false,
+        }
+    }
+}
+
+/// After these nothing is known of what the board does.
+fn is_link(error: &FastbootError) -> bool {
+    use FastbootError::{DataSize, OutOfStep, Reply, Transfer, Unexpected};
+    matches!(error, Transfer { .. } | OutOfStep { .. } | Reply { .. } | DataSize { .. } | Unexpected { .. })
+}
+
+impl From<Dry> for BoardError {
+    fn from(dry: Dry) -> Self {
+        match dry {
+            Dry::Failed(error) => Self::Source(error),
+            Dry::Cancelled => Self::Cancelled,
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! From an image and its map to a plan for boards. It is the same for all of them: nothing of a board is looked at.
+
+use bmap::BlockMap;
+use image::{Image, table};
+
+use super::place::To;
+use crate::error::FlashError;
+use crate::event::Observer;
+use crate::plan::{HolePolicy, Layout, Plan};
+use crate::prepare::{LOOK, PAGE, PlanOptions, check_lengths, content};
+use crate::target::Geometry;
+
+/// Plans how `image` gets to boards. Reads the image's first bytes, and its holes when it is a plain file without a map.
+///
+/// Holes are left alone unless they are to be zero: no board can clear them for free.
+///
+/// # Errors
+/// [`FlashError::LengthMismatch`] when image and map are of different lengths, [`FlashError::LengthUnknown`] for an
+/// image that must be unpacked before its length is known, [`FlashError::Unaligned`] for a map of blocks smaller than
+/// sectors, and errors of reading.
+pub fn prepare(
+    image: &mut Image,
+    map: Option<&BlockMap>,
+    to: &To,
+    options: &PlanOptions,
+    observer: &dyn Observer,
+) -> Result<Plan, FlashError> {
+    check_lengths(image, map)?;
+    let image_size = map.map(BlockMap::image_size).or(image.size());
+    let Some(size) = image_size else { return Err(FlashError::LengthUnknown { name: image.name().to_owned() }) };
+    let geometry =
+        Geometry { size: None, fresh: false, partition: to.is_part(), zero_granule: PAGE, readable: false, depth: 1 };
+    let (mut head, mut loaders) = (0, Vec::new());
+    if !to.is_part() {
+        let front = image.head(LOOK)?;
+        let table = table::read(&front, image_size, None).ok().flatten();
+        head = table::head_len(table.as_ref()).max(PAGE).min(size);
+        loaders.extend(table::loaders(&front).iter().map(|loader| loader.offset));
+    }
+    let holes = match options.holes {
+        HolePolicy::Auto => HolePolicy::Leave,
+        policy => policy,
+    };
+    let mut extents = Vec::new();
+    let plan = Plan::new(&Layout {
+        image_size,
+        content: content(image, map, &mut extents, observer)?,
+        geometry,
+        head,
+        loaders: &loaders,
+        old_backup: None,
+        old_boot: &[],
+        holes,
+        keep_head: options.keep_head,
+        piece_len: options.piece_len,
+    });
+    if super::batch::block_size(plan.alignment()).is_none() {
+        return Err(FlashError::Unaligned { alignment: plan.alignment() });
+    }
+    Ok(plan)
+}
