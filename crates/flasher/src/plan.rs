@@ -41,6 +41,8 @@ pub struct Piece {
     pub phase: Phase,
     /// Index of the map's range it belongs to; `None` without a map and for what is not data.
     pub mapped: Option<usize>,
+    /// Whether the target keeps what it holds there, as the user wishes: then it is read and checked, but not written.
+    pub kept: bool,
 }
 
 /// A run of one kind.
@@ -107,6 +109,10 @@ pub struct Layout<'a> {
     pub holes: HolePolicy,
     /// Leave the old head in place until the new one is written.
     pub keep_head: bool,
+    /// What the target is to keep whatever the image holds there; ascending and disjoint.
+    pub keep: &'a [ByteRange],
+    /// Write zeros over holes of the map inside the head, where boot loaders keep their settings.
+    pub clear_gap: bool,
     /// The longest piece in bytes: a power of two, 64 KiB to [`Plan::MAX_PIECE`].
     pub piece_len: u64,
 }
@@ -118,6 +124,7 @@ pub struct Plan {
     runs: Vec<Run>,
     invalidate: Vec<ByteRange>,
     survivors: Vec<ByteRange>,
+    keep: Vec<ByteRange>,
     head: u64,
     piece_len: u64,
     find_zeros: bool,
@@ -146,6 +153,7 @@ impl Plan {
             runs: Vec::new(),
             invalidate: Vec::new(),
             survivors: Vec::new(),
+            keep: layout.keep.to_vec(),
             head,
             piece_len,
             find_zeros: !matches!(layout.content, Content::Map(_)),
@@ -164,6 +172,12 @@ impl Plan {
                 let data = map.mapped().enumerate().map(|(index, (extent, _))| (extent, Some(index)));
                 // The gap in front of the first partition is left alone: boot loaders keep their settings there.
                 plan.fill(data, gap, head, end);
+                if layout.clear_gap && !fresh {
+                    let gap = map.holes().filter_map(|hole| hole.intersect(ByteRange::first(head.min(end))));
+                    let gap = gap.filter(|extent| !extent.is_empty());
+                    plan.runs.extend(gap.map(|extent| Run { extent, kind: Kind::Zero, mapped: None }));
+                    plan.runs.sort_unstable_by_key(|run| run.extent);
+                }
             }
             Content::Extents(extents) => {
                 let gap = if fresh { None } else { Some(Kind::Zero) };
@@ -173,7 +187,7 @@ impl Plan {
         }
         plan.alignment = plan.common_alignment(end);
         if head > 0 && !fresh && !layout.keep_head {
-            plan.invalidate = plan.what_boots(layout);
+            plan.invalidate = plan.what_boots(layout).into_iter().flat_map(|range| plan.but_kept(range)).collect();
         }
         let cleared = |boot: &&ByteRange| !plan.invalidate.iter().any(|range| range.intersect(**boot).is_some());
         plan.survivors = layout.old_boot.iter().filter(cleared).copied().collect();
@@ -203,10 +217,23 @@ impl Plan {
         add_gap(&mut self.runs, at, end);
     }
 
+    /// What is left of a range without what is kept.
+    fn but_kept(&self, range: ByteRange) -> Vec<ByteRange> {
+        let mut rest = Vec::new();
+        let mut at = range.start();
+        for kept in &self.keep {
+            rest.extend(ByteRange::new(at, kept.start().clamp(at, range.end())).filter(|part| !part.is_empty()));
+            at = at.max(kept.end()).min(range.end());
+        }
+        rest.extend(ByteRange::new(at, range.end()).filter(|part| !part.is_empty()));
+        rest
+    }
+
     /// The largest power of two up to a page that divides every place where a write begins or ends, but for the end.
     fn common_alignment(&self, end: u64) -> u64 {
         let edges = self.runs.iter().flat_map(|run| [run.extent.start(), run.extent.end()]);
-        let bits = edges.filter(|edge| *edge != end).fold(Self::PAGE, |bits, edge| bits | edge);
+        let kept = self.keep.iter().flat_map(|kept| [kept.start(), kept.end()]);
+        let bits = edges.chain(kept).filter(|edge| *edge != end).fold(Self::PAGE, |bits, edge| bits | edge);
         1 << bits.trailing_zeros()
     }
 
@@ -323,17 +350,32 @@ impl Plan {
                 let grid = (at / self.piece_len).saturating_add(1).saturating_mul(self.piece_len);
                 let phase = if at < self.head { Phase::Head } else { Phase::Body };
                 let cut = if phase == Phase::Head { grid.min(self.head) } else { grid };
-                let extent = ByteRange::new(at, rest.end().min(cut))?;
+                let (kept, edge) = self.kept_at(at);
+                let extent = ByteRange::new(at, rest.end().min(cut).min(edge))?;
                 at = extent.end();
-                Some(Piece { extent, kind: run.kind, phase, mapped: run.mapped })
+                Some(Piece { extent, kind: run.kind, phase, mapped: run.mapped, kept })
             })
         })
     }
 
+    /// Whether the target keeps the byte at an offset, and where that changes.
+    fn kept_at(&self, at: u64) -> (bool, u64) {
+        match self.keep.iter().find(|kept| kept.end() > at) {
+            Some(kept) if kept.start() <= at => (true, kept.end()),
+            Some(kept) => (false, kept.start()),
+            None => (false, u64::MAX),
+        }
+    }
+
     /// Everything that is written, in the order of writing: what boots is cleared, then the body, then the head.
     pub fn steps(&self) -> impl Iterator<Item = Piece> + '_ {
-        let clear =
-            |extent: &ByteRange| Piece { extent: *extent, kind: Kind::Zero, phase: Phase::Invalidate, mapped: None };
+        let clear = |extent: &ByteRange| Piece {
+            extent: *extent,
+            kind: Kind::Zero,
+            phase: Phase::Invalidate,
+            mapped: None,
+            kept: false,
+        };
         let body = self.pieces().filter(|piece| piece.phase == Phase::Body);
         let head = self.pieces().filter(|piece| piece.phase == Phase::Head);
         self.invalidate.iter().map(clear).chain(body).chain(head)
@@ -355,7 +397,8 @@ impl Plan {
             };
             (&run.extent, kind)
         });
-        for (extent, kind) in cleared.chain(runs) {
+        let kept = self.keep.iter().map(|extent| (extent, 4));
+        for (extent, kind) in cleared.chain(runs).chain(kept) {
             hasher.update(&extent.start().to_le_bytes());
             hasher.update(&extent.end().to_le_bytes());
             hasher.update(&[kind]);
@@ -392,6 +435,8 @@ mod tests {
             old_boot: &[],
             holes: HolePolicy::Leave,
             keep_head: false,
+            keep: &[],
+            clear_gap: false,
             piece_len: 64 << 10,
         }
     }

@@ -105,6 +105,8 @@ pub fn prepare(
         old_boot: &old_boot,
         holes: options.holes,
         keep_head: options.keep_head,
+        keep: &[],
+        clear_gap: false,
         piece_len: options.piece_len,
     }))
 }

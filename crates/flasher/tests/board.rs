@@ -13,11 +13,11 @@ use std::time::Duration;
 use bmap::{BlockMap, BlockRange, BlockSize, Hasher, MappedRange};
 use flasher::board::{
     Before, BoardError, BoardResult, Boards, BootPart, Connect, Connected, FlashJob, FlashOptions, Form, Loader,
-    LoaderJob, Profile, Proof, Sum, Then, To, Which, Wire, flash, flash_loader,
+    LoaderJob, Profile, Proof, Sum, Then, To, Which, Wire, Wishes, flash, flash_loader,
 };
 use flasher::event::{Event, Observer};
 use flasher::plan::{HolePolicy, Plan};
-use flasher::{Cancel, PlanOptions, TargetState};
+use flasher::{Cancel, TargetState};
 use image::Image;
 use imx_usb::boot::BootImage;
 use imx_usb::bus::Port;
@@ -142,14 +142,14 @@ fn board(model: Model, n: u8) -> Board {
 struct Run<'a> {
     path: PathBuf,
     map: Option<&'a BlockMap>,
-    plan: PlanOptions,
+    plan: Wishes,
     options: FlashOptions,
 }
 
 impl<'a> Run<'a> {
     fn new(path: &Path, map: Option<&'a BlockMap>) -> Self {
         let options = FlashOptions { pause: Duration::ZERO, ..FlashOptions::default() };
-        Self { path: path.to_owned(), map, plan: PlanOptions { piece_len: MIB, ..PlanOptions::default() }, options }
+        Self { path: path.to_owned(), map, plan: Wishes { piece_len: Some(MIB), ..Wishes::default() }, options }
     }
 
     fn go(&self, connect: &Plain) -> Vec<BoardResult> {
@@ -468,7 +468,7 @@ fn a_new_process_goes_on_by_the_journal_and_trusts_nothing_in_it() {
     let board = board(model, 0);
     board.add_faults(script("uboot at 18000000 power back 500").unwrap());
     let mut run = Run::new(&path, Some(&map));
-    run.plan.piece_len = MIB;
+    run.plan.piece_len = Some(MIB);
     run.options.journals = Some(folder.path().join("journals"));
     run.options.wire = Wire::Only(Form::Raw);
     let connect = Plain::new(std::slice::from_ref(&board), model);
@@ -553,4 +553,29 @@ fn holes_are_erased_inwards_on_request() {
     }
     assert!(card[12 << 20..13 << 20].iter().all(|byte| *byte == 0), "a hole");
     assert!(card[50 << 20..51 << 20] == pattern(1 << 20, 99), "behind the image nothing is erased");
+}
+
+#[test]
+fn what_is_to_be_kept_stays_and_the_gap_is_cleared_on_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Model::Imx8mm;
+    let (path, bytes) = image(folder.path(), 14, model);
+    let map = map(&bytes, model);
+    let board = board(model, 0);
+    let mut run = Run::new(&path, Some(&map));
+    run.plan.keep =
+        vec![bmap::ByteRange::new(17 * MIB, 17 * MIB + 512).unwrap(), bmap::ByteRange::at(512 << 10, 4096).unwrap()];
+    run.plan.keep.sort();
+    run.plan.clear_gap = true;
+    let result = &run.go(&Plain::new(std::slice::from_ref(&board), model))[0];
+    assert_good(result);
+    let card = board.emmc(|card| card.peek(Area::User, 0, bytes.len()).unwrap());
+    let old = pattern(1 << 20, 99);
+    assert!(
+        card[17 << 20..(17 << 20) + 512] == old[..512]
+            && card[(17 << 20) + 512..18 << 20] == bytes[(17 << 20) + 512..18 << 20]
+    );
+    let mut front = bytes[..1 << 20].to_vec();
+    front[512 << 10..(512 << 10) + 4096].copy_from_slice(&old[512 << 10..(512 << 10) + 4096]);
+    assert!(card[..1 << 20] == front[..], "the gap is zeros but for what is kept");
 }

@@ -151,7 +151,7 @@ impl<'a> Course<'a> {
             .hints()
             .iter()
             .for_each(|index| known.iter_mut().skip(*index).take(1).for_each(|known| *known = Known::Perhaps));
-        let wanted = ground.feed.pieces().iter().map(|piece| piece.extent.len()).sum();
+        let wanted = ground.feed.pieces().iter().filter(|piece| !piece.kept).map(|piece| piece.extent.len()).sum();
         Self {
             board,
             ground,
@@ -238,7 +238,7 @@ impl<'a> Course<'a> {
 
     fn pieces(&self, phase: Phase) -> Vec<usize> {
         let pieces = self.ground.feed.pieces().iter().enumerate();
-        pieces.filter(|(_, piece)| piece.phase == phase).map(|(index, _)| index).collect()
+        pieces.filter(|(_, piece)| piece.phase == phase && !piece.kept).map(|(index, _)| index).collect()
     }
 
     fn extent(&self, index: usize) -> ByteRange {

@@ -56,7 +56,7 @@ pub use error::BoardError;
 pub use loader::{BootPart, Loader, LoaderPlaced};
 pub use pack::{Form, lz4_frame, pack};
 pub use place::To;
-pub use prepare::prepare;
+pub use prepare::{Wishes, prepare};
 pub use profile::Profile;
 pub use uboot::Area;
 pub use wire::Wire;

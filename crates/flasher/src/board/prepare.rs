@@ -1,14 +1,29 @@
 //! From an image and its map to a plan for boards. It is the same for all of them: nothing of a board is looked at.
 
-use bmap::BlockMap;
+use bmap::{BlockMap, ByteRange};
 use image::{Image, table};
 
 use super::place::To;
 use crate::error::FlashError;
 use crate::event::Observer;
 use crate::plan::{HolePolicy, Layout, Plan};
-use crate::prepare::{LOOK, PAGE, PlanOptions, check_lengths, content};
+use crate::prepare::{LOOK, PAGE, check_lengths, content};
 use crate::target::Geometry;
+
+/// What a user may choose about a plan for boards.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    /// What to do with holes. Erasing is no matter of the plan.
+    pub holes: HolePolicy,
+    /// Leave the old head in place until the new one is written.
+    pub keep_head: bool,
+    /// What boards are to keep, whatever the image holds there: ascending, disjoint, whole sectors.
+    pub keep: Vec<ByteRange>,
+    /// Write zeros over the gap in front of the first partition, where U-Boot keeps its environment.
+    pub clear_gap: bool,
+    /// The longest piece in bytes; [`Plan::DISK_PIECE`] unless it says otherwise.
+    pub piece_len: Option<u64>,
+}
 
 /// Plans how `image` gets to boards. Reads the image's first bytes, and its holes when it is a plain file without a map.
 ///
@@ -22,7 +37,7 @@ pub fn prepare(
     image: &mut Image,
     map: Option<&BlockMap>,
     to: &To,
-    options: &PlanOptions,
+    wishes: &Wishes,
     observer: &dyn Observer,
 ) -> Result<Plan, FlashError> {
     check_lengths(image, map)?;
@@ -37,7 +52,7 @@ pub fn prepare(
         head = table::head_len(table.as_ref()).max(PAGE).min(size);
         loaders.extend(table::loaders(&front).iter().map(|loader| loader.offset));
     }
-    let holes = match options.holes {
+    let holes = match wishes.holes {
         HolePolicy::Auto => HolePolicy::Leave,
         policy => policy,
     };
@@ -51,8 +66,10 @@ pub fn prepare(
         old_backup: None,
         old_boot: &[],
         holes,
-        keep_head: options.keep_head,
-        piece_len: options.piece_len,
+        keep_head: wishes.keep_head,
+        keep: &wishes.keep,
+        clear_gap: wishes.clear_gap,
+        piece_len: wishes.piece_len.unwrap_or(Plan::DISK_PIECE),
     });
     if super::batch::block_size(plan.alignment()).is_none() {
         return Err(FlashError::Unaligned { alignment: plan.alignment() });
