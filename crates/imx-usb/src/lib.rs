@@ -2,6 +2,7 @@
 //!
 //! - [`bus`]: devices and where they are plugged in; the seam to a bus.
 //! - [`chips`]: one table of USB identifiers and of what is known about each chip.
+//! - [`descriptors`]: what a device says it has, and which of it is for us.
 //! - [`pipe`]: the seams to a board, and what can go wrong with a transfer.
 //! - [`probe`]: what a U-Boot in fastboot can do.
 //! - [`sdp`]: HID commands, to boot ROMs and to U-Boot's SPL (SDP, SDPU, SDPV).
@@ -58,6 +59,7 @@ pub mod boot;
 pub mod bootimage;
 pub mod bus;
 pub mod chips;
+pub mod descriptors;
 pub mod fastboot;
 pub mod fbk;
 pub mod pipe;

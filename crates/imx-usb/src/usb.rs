@@ -2,7 +2,6 @@
 //!
 //! - [`UsbBus`]: the devices on it, and pipes to them.
 //! - [`facts`]: what there is to know about this system's USB when something does not work.
-//! - [`descriptors`]: what a device says it has.
 //!
 //! Devices are found in sysfs, where the kernel itself keeps the list: it is right in containers and without udevd, and
 //! tells which two ports are one connector. libusb, which is given the open device node, does the transfers. It is built
@@ -12,7 +11,6 @@
 
 mod bulk;
 mod deadline;
-pub mod descriptors;
 pub mod facts;
 mod fault;
 mod list;
@@ -37,12 +35,13 @@ pub use roots::Roots;
 
 use crate::bus::{Bus, BusError, Device, OpenError};
 use crate::chips::ReportRoute;
+use crate::descriptors;
 use crate::pipe::{BulkPipe, ReportPipe, monotonic};
 use list::List;
 use open::{Failed, PATIENCE, active_settings, claim, open, patiently};
 
-/// The USB of this system. Starts no threads; what it opens is closed, and given back to the kernel's drivers, when the
-/// pipe is dropped.
+/// The USB of this system. Starts no threads. A pipe lets go of its interface and closes the device when it is dropped; a
+/// driver of the kernel that had the interface does not get it back before the board comes again.
 ///
 /// In its process libusb no longer looks for devices by itself, also for other users of libusb there that open theirs
 /// later.

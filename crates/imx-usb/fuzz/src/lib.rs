@@ -11,6 +11,7 @@ use imx_usb::bootimage::part::{Start, after_spl, barebox_second, for_stream};
 use imx_usb::bootimage::stages::stages;
 use imx_usb::chips::config::{read_cfg, read_config};
 use imx_usb::chips::{ChipTable, StreamExtent};
+use imx_usb::descriptors::{bulk_pair, report_endpoints, settings};
 use imx_usb::fastboot::udp::{Address, Packet};
 use imx_usb::fastboot::{Command, Limits, Reply, parse_number};
 use imx_usb::pipe::{BulkPipe, Fault, ReportPipe, TransferError};
@@ -207,6 +208,24 @@ pub fn image(bytes: &[u8]) {
     }
 }
 
+/// The endpoints that are found are among those listed, and go the way they should. The first byte is the number of the
+/// active configuration.
+pub fn descriptors(bytes: &[u8]) {
+    let Some((&active, bytes)) = bytes.split_first() else { return };
+    let found = settings(bytes, active);
+    let endpoints: Vec<_> = found.iter().flat_map(|setting| &setting.endpoints).collect();
+    assert!(found.len() <= bytes.len() / 8 && endpoints.len() <= bytes.len() / 6);
+    assert!(endpoints.iter().all(|endpoint| (1..0x800).contains(&endpoint.packet)));
+    if let Ok(pair) = bulk_pair(&found) {
+        assert!(pair.input.is_in() && !pair.out.is_in());
+        assert!(endpoints.contains(&&pair.input) && endpoints.contains(&&pair.out));
+        assert!(found.iter().any(|setting| setting.interface == pair.interface));
+    }
+    if let Ok(reports) = report_endpoints(&found) {
+        assert!(reports.input.is_in() && reports.out.is_none_or(|out| !out.is_in() && endpoints.contains(&&out)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     /// Runs a target over its seeds and over each of its files cut and changed in simple ways.
@@ -251,5 +270,10 @@ mod tests {
     #[test]
     fn image() {
         seeds("image", super::image);
+    }
+
+    #[test]
+    fn descriptors() {
+        seeds("descriptors", super::descriptors);
     }
 }

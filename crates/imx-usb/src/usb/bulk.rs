@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deadline::Deadline;
-use super::descriptors::BulkPair;
 use super::fault::fault;
 use super::queue::{Queue, Stop, send};
 use super::receive::receive;
 use super::transfer::{Lane, Opened};
+use crate::descriptors::BulkPair;
 use crate::pipe::{BulkPipe, TransferError};
 
 /// A pair of bulk endpoints.

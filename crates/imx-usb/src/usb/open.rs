@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use super::UsbBus;
-use super::descriptors::{Setting, settings};
 use super::facts;
 use super::fault::{NodeFault, node_fault};
 use super::sysfs;
 use super::transfer::Opened;
 use crate::bus::{Device, OpenError, Port};
+use crate::descriptors::{Setting, settings};
 
 /// How long opening is tried.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -96,10 +96,17 @@ pub(super) fn active_settings(bus: &UsbBus, device: &Device) -> Result<Vec<Setti
 }
 
 /// Takes an interface for this process, from the kernel's driver if one has it.
+///
+/// The driver does not get it back: it would ask the device things at once, and a boot ROM that was just told to start
+/// something else answers none of them, which keeps the kernel from seeing it leave.
 pub(super) fn claim(bus: &UsbBus, device: &Device, opened: &Opened, interface: u8) -> Result<(), Failed> {
-    // Where the system cannot detach drivers, claiming tells whether there is one.
-    let _ = opened.handle().set_auto_detach_kernel_driver(true);
-    opened.handle().claim_interface(interface).map_err(|error| match error {
+    let handle = opened.handle();
+    // Taken from a driver in one step. Where the system cannot do that, claiming tells whether there is one.
+    let _ = handle.set_auto_detach_kernel_driver(true);
+    let claimed = handle.claim_interface(interface);
+    // Libusb gives back what it took only if it is still told to when it lets go.
+    let _ = handle.set_auto_detach_kernel_driver(false);
+    claimed.map_err(|error| match error {
         rusb::Error::Busy => libusb_failed(error, device, holder(bus, device, interface)),
         rusb::Error::NotFound => Failed::Now(OpenError::Lacks { port: device.port.clone(), lacks: "such interface" }),
         error => libusb_failed(error, device, None),

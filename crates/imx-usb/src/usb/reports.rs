@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::bulk::clear;
 use super::deadline::{Deadline, millis};
-use super::descriptors::{Endpoint, Kind, ReportEndpoints};
 use super::fault::{UsbFault, control_stop, fault, other};
 use super::queue::{Queue, Stop, send};
 use super::receive::receive;
 use super::transfer::{Lane, Opened};
 use crate::chips::ReportRoute;
+use crate::descriptors::{Endpoint, Kind, ReportEndpoints};
 use crate::pipe::{Fault, ReportPipe, TransferError};
 
 /// SET_REPORT to an interface, of the type "output". Source: HID 1.11, 7.2.2.

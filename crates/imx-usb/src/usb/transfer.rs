@@ -28,8 +28,8 @@ use rusb::ffi::{libusb_fill_bulk_transfer, libusb_transfer};
 use rusb::{Context, DeviceHandle, UsbContext};
 
 use super::deadline::Deadline;
-use super::descriptors::{Endpoint, Kind};
 use super::queue::{End, GRACE, How, Refusal, Wire};
+use crate::descriptors::{Endpoint, Kind};
 
 /// An open device. Its interfaces are let go of when it is dropped.
 #[derive(Debug)]
