@@ -12,6 +12,7 @@
 //! - [`fault`]: what goes wrong, and when.
 //! - [`link`]: a host's side of it in the same process.
 //! - `host`: boards in the same process as `imx-usb`'s bus and pipes (feature `host`).
+//! - `remote`: boards in another process as `imx-usb`'s bus and pipes (feature `host`).
 //! - [`sharing`]: boards that share one bus.
 //! - [`record`]: what happened on the bus.
 //! - [`usb`]: descriptors, and requests on endpoint 0.
@@ -55,6 +56,8 @@ pub mod link;
 pub mod machine;
 pub mod model;
 pub mod record;
+#[cfg(all(unix, feature = "host"))]
+pub mod remote;
 pub mod rom;
 pub mod sample;
 pub mod sharing;

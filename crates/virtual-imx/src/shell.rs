@@ -108,7 +108,7 @@ impl Shell<'_> {
             self.machine.locals.insert(name.to_owned(), value.to_owned());
             return Ok(0);
         }
-        self.machine.spend(self.machine.timing.command);
+        self.machine.spend(self.machine.timing.shell_command);
         if *name == "run" {
             return self.run(rest);
         }

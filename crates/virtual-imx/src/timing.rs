@@ -29,8 +29,10 @@ pub struct Timing {
     pub crc32: u64,
     /// Bytes per second through SHA-1 and SHA-256.
     pub sha: u64,
-    /// Before a command is looked at.
+    /// Before a command of fastboot or FBK is looked at.
     pub command: Duration,
+    /// Before each command of U-Boot's shell.
+    pub shell_command: Duration,
     /// Between leaving the bus and coming back as the next stage.
     pub gap: Duration,
 }
@@ -59,6 +61,7 @@ impl Timing {
             crc32: 400 * MB,
             sha: 500 * MB,
             command: Duration::from_micros(100),
+            shell_command: Duration::from_micros(20),
             gap: Duration::from_millis(400),
         }
     }
@@ -79,6 +82,7 @@ impl Timing {
             crc32: 250 * MB,
             sha: 300 * MB,
             command: Duration::from_millis(10),
+            shell_command: Duration::ZERO,
             gap: Duration::from_millis(500),
         }
     }
@@ -100,6 +104,7 @@ impl Timing {
                     "card-command" => &mut self.card_command,
                     "erase-group" => &mut self.erase_group,
                     "command" => &mut self.command,
+                    "shell-command" => &mut self.shell_command,
                     "gap" => &mut self.gap,
                     _ => return None,
                 };

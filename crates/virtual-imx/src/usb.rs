@@ -9,6 +9,7 @@ mod descriptors;
 
 use crate::board::Device;
 
+#[cfg(feature = "host")]
 pub(crate) use descriptors::string;
 pub use descriptors::{configuration, device, hid_report};
 

@@ -20,4 +20,6 @@ pub mod vhci;
 pub mod wire;
 
 pub use stop::Stop;
+#[cfg(feature = "host")]
+pub(crate) use stream::write_both;
 pub use stream::{Address, Listener, Stream};

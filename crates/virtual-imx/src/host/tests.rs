@@ -150,6 +150,33 @@ fn simulated_times_are_apart() {
     assert_eq!(bus.open_pipes(), 0);
 }
 
+/// The board receives, then works, never both; each thing it does has a rate of its own.
+#[test]
+fn a_hundred_megabytes_take_what_the_timing_says() {
+    let timing = Timing::plain();
+    let board = Board::new(Setup { timing, ..setup("1-1") });
+    board.start_uboot();
+    let bus = HostBus::new(vec![board]);
+    let mut pipe = bus.bulk(&bus.devices().unwrap()[0]).unwrap();
+    let (piece, data) = (20_000_256, vec![7; 20_000_256]);
+    let rate = |per_second: u64| f64::from(piece) / f64::from(u32::try_from(per_second).unwrap());
+    let start = pipe.now();
+    for n in 0..5 {
+        assert!(say(&mut *pipe, &format!("download:{piece:x}")).starts_with("DATA"));
+        pipe.send(&data, WITHIN).unwrap();
+        assert_eq!(pipe.receive(&mut [0; 64], WITHIN).unwrap(), 4);
+        let (block, count) = (n * piece / 512, piece / 512);
+        assert_eq!(say(&mut *pipe, &format!("UCmd:mmc dev 2; mmc write 42800000 {block:x} {count:x}")), "OKAY");
+        assert_eq!(say(&mut *pipe, &format!("UCmd:mmc read 60000000 {block:x} {count:x}")), "OKAY");
+        assert_eq!(say(&mut *pipe, &format!("UCmd:crc32 60000000 {piece:x}")), "OKAY");
+        assert_eq!(say(&mut *pipe, &format!("UCmd:hash sha256 60000000 {piece:x} h")), "OKAY");
+    }
+    let took = (pipe.now() - start).as_secs_f64();
+    let once = rate(timing.bus) + rate(timing.card_write) + rate(timing.card_read) + rate(timing.crc32);
+    let model = 5.0 * (once + rate(timing.sha) + 5.0 * 0.010);
+    assert!((took / model - 1.0).abs() < 0.001, "{took} s instead of {model} s");
+}
+
 #[test]
 fn real_time_is_real_and_a_hub_is_shared() {
     const MB: u64 = 1_000_000;
