@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use bmap::BlockSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::board::choose::Name;
+
 const AFTER_HELP: &str = "\
 Exit status: 0 all that was asked was done, 1 failed, 2 usage, 3 no such device, 4 the device failed, 5 the image does \
 not match its bmap, 6 the target does not hold what was written, 7 refused as unsafe, 8 written but cannot be proven, \
@@ -39,6 +41,14 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// List the disks one could write to
     Disks(DisksArgs),
+    /// List the boards on USB: where, which chip, in which stage
+    Boards(BoardsArgs),
+    /// Run a boot image on a board, up to fastboot; writes nothing
+    Boot(BootArgs),
+    /// Say what could keep boards from being reached, and what mends it
+    Doctor(DoctorArgs),
+    /// Print udev rules that let people open boards
+    UdevRules(UdevRulesArgs),
     /// Show on a made-up image what mapflash does, with nothing but a little disk space
     Demo(DemoArgs),
     /// Print the completions for a shell
@@ -162,6 +172,66 @@ pub(crate) struct DisksArgs {
     pub(crate) root: Option<PathBuf>,
 }
 
+/// Where boards are looked for.
+#[derive(Debug, Args)]
+pub(crate) struct BusArgs {
+    /// Know more boards: FILE has lines that begin with CFG: (as in uuu's scripts) or CHIP:
+    #[arg(long, value_name = "FILE")]
+    pub(crate) chips: Option<PathBuf>,
+    /// Look below FOLDER, which holds copies of /sys, /dev and so on
+    #[arg(long, value_name = "FOLDER", hide = true)]
+    pub(crate) root: Option<PathBuf>,
+    /// Use a board in this process instead of the system's USB: imx8mm, or imx8mm:FAULTS
+    #[arg(long = "virtual", value_name = "BOARD", hide = true)]
+    pub(crate) virtual_boards: Vec<String>,
+}
+
+/// `mapflash boards`
+#[derive(Debug, Args)]
+pub(crate) struct BoardsArgs {
+    /// Go on, and show what comes and goes
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) bus: BusArgs,
+}
+
+/// `mapflash boot`
+#[derive(Debug, Args)]
+pub(crate) struct BootArgs {
+    /// The boot image (flash.bin, u-boot.imx), or a disk image with one in it
+    pub(crate) image: PathBuf,
+    /// U-Boot, if it is in a file of its own and IMAGE holds only the loader before it (SPL)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) uboot: Option<PathBuf>,
+    /// Which board: its port (1-4.2) or its serial number; may be repeated [default: the only one there is]
+    #[arg(short, long, value_name = "BOARD")]
+    pub(crate) board: Vec<Name>,
+    /// Wait until the board is there
+    #[arg(short, long)]
+    pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) bus: BusArgs,
+}
+
+/// `mapflash doctor`
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) bus: BusArgs,
+}
+
+/// `mapflash udev-rules`
+#[derive(Debug, Args)]
+pub(crate) struct UdevRulesArgs {
+    /// Give access to the members of GROUP, instead of to whoever sits at the machine
+    #[arg(long, value_name = "GROUP", value_parser = group)]
+    pub(crate) group: Option<String>,
+    /// Know more boards: FILE has lines that begin with CFG: (as in uuu's scripts) or CHIP:
+    #[arg(long, value_name = "FILE")]
+    pub(crate) chips: Option<PathBuf>,
+}
+
 /// `mapflash demo`
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
@@ -186,6 +256,17 @@ pub(crate) struct CompletionsArgs {
 pub(crate) struct ManArgs {
     /// Write mapflash.1 and a page for each command here
     pub(crate) dir: Option<PathBuf>,
+}
+
+/// The name of a group: no quotes or spaces, which would end it in a rule.
+fn group(text: &str) -> Result<String, String> {
+    let right = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    if begins && text.len() <= 32 && text.chars().all(right) {
+        Ok(text.to_owned())
+    } else {
+        Err("that is no name of a group".to_owned())
+    }
 }
 
 /// A number of bytes, with K or M behind it for KiB and MiB.

@@ -9,6 +9,9 @@ use bmap::xml::XmlError;
 use flasher::target::{Refusal, TargetError};
 use flasher::{Failure, FlashError, TargetState};
 use image::{Format, ImageError};
+use imx_usb::boot::{BootError, Problem};
+use imx_usb::bus::{BusError, Port};
+use imx_usb::chips::config::ConfigError;
 
 use crate::discover::shown;
 use crate::exit::Status;
@@ -80,6 +83,45 @@ pub(crate) enum Cause {
     /// The user said no.
     #[error("{} was not written: the question was not answered with yes", shown(.0))]
     Declined(PathBuf),
+    /// The bus cannot be looked at.
+    #[error(transparent)]
+    Bus(BusError),
+    /// No board, or not the one that was named.
+    #[error("{}", no_board(.name.as_deref()))]
+    NoBoard {
+        /// As it was named.
+        name: Option<String>,
+        /// What is there and is no board.
+        nearly: Vec<String>,
+    },
+    /// More than one board where one is meant.
+    #[error("there are several boards: {}", ports(.0))]
+    SeveralBoards(Vec<Port>),
+    /// A board could not be booted.
+    #[error(transparent)]
+    Boot(BootError),
+    /// Several boards, of which some failed; what of each, in order.
+    #[error("{} of {of} boards failed: {}", .failed.len(), sentences(.failed))]
+    Boards {
+        /// Those that failed.
+        failed: Vec<AppError>,
+        /// How many there were.
+        of: usize,
+    },
+    /// A table of chips that cannot be used.
+    #[error("cannot use the table of chips {}", shown(path))]
+    Chips {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: ConfigError,
+    },
+    /// The doctor found something.
+    #[error("{}", in_the_way(*.0))]
+    Unwell(usize),
+    /// The command line makes no sense.
+    #[error("{0}")]
+    Usage(String),
     /// Something the program itself tried.
     #[error("{doing}")]
     Io {
@@ -101,6 +143,25 @@ pub(crate) struct AppError {
     pub(crate) device: bool,
     /// The signal that stopped the job, if one did.
     pub(crate) signal: Option<u8>,
+}
+
+fn no_board(name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("there is no board {name}"),
+        None => "there is no board".to_owned(),
+    }
+}
+
+fn ports(ports: &[Port]) -> String {
+    ports.iter().map(Port::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn sentences(errors: &[AppError]) -> String {
+    errors.iter().map(AppError::sentence).collect::<Vec<_>>().join("; ")
+}
+
+fn in_the_way(problems: usize) -> String {
+    if problems == 1 { "1 problem is in the way".to_owned() } else { format!("{problems} problems are in the way") }
 }
 
 impl<E: Into<Cause>> From<E> for AppError {
@@ -156,6 +217,19 @@ impl AppError {
         Self { cause: Box::new(Cause::Flash(error)), state, device, signal }
     }
 
+    /// Boards that failed, out of so many. One alone is that failure.
+    pub(crate) fn of_boards(mut failed: Vec<Self>, of: usize) -> Self {
+        match failed.pop() {
+            Some(only) if of == 1 => only,
+            last => {
+                failed.extend(last);
+                // A signal is what stops all of them.
+                let signal = failed.iter().find_map(|error| error.signal);
+                Self { signal, ..Cause::Boards { failed, of }.into() }
+            }
+        }
+    }
+
     /// The same, but for what failed only because a signal asked the job to stop before anything was written: reading
     /// the image, waiting for an answer.
     pub(crate) fn stopped_by(mut self, signal: Option<u8>) -> Self {
@@ -181,6 +255,11 @@ impl AppError {
             Bmap { source: XmlError::FileChecksum { .. }, .. } => Status::WrongImage,
             TargetIsSource { .. } | SameFile(_) | NotComparable { .. } => Status::Refused,
             Shorter { .. } => Status::NotHeld,
+            Bus(BusError::NoUsb { .. }) | NoBoard { .. } => Status::NoDevice,
+            SeveralBoards(_) | Usage(_) => Status::Usage,
+            Boot(error) => boot_status(&error.problem),
+            Boards { .. } if self.signal.is_some() => self.signal.map_or(Status::Failed, Status::Signal),
+            Boards { failed, .. } => worst(failed.iter().map(Self::status)),
             _ => Status::Failed,
         }
     }
@@ -224,6 +303,18 @@ impl AppError {
             Cause::Empty(_) => "image_empty",
             Cause::Shorter { .. } => "differs",
             Cause::Declined(_) => "declined",
+            Cause::Bus(BusError::NoUsb { .. }) => "no_usb",
+            Cause::Bus(_) => "usb",
+            Cause::NoBoard { .. } => "no_board",
+            Cause::SeveralBoards(_) => "several_boards",
+            Cause::Boot(error) => boot_kind(&error.problem),
+            Cause::Boards { failed, .. } => match failed.as_slice() {
+                [only] => only.kind(),
+                _ => "boards",
+            },
+            Cause::Chips { .. } => "chips_invalid",
+            Cause::Unwell(_) => "problems",
+            Cause::Usage(_) => "usage",
             Cause::Io { .. } => "io",
         }
     }
@@ -260,6 +351,47 @@ fn plain(said: &str) -> String {
         Some((words, number)) if number.strip_suffix(')').is_some_and(|n| n.parse::<i32>().is_ok()) => words.to_owned(),
         _ => said.to_owned(),
     }
+}
+
+fn boot_status(problem: &Problem) -> Status {
+    match problem {
+        Problem::Bus(BusError::NoUsb { .. }) | Problem::NoBoard(_) | Problem::Unknown { .. } => Status::NoDevice,
+        Problem::Bus(_)
+        | Problem::Open(_)
+        | Problem::NoChip
+        | Problem::Image(_)
+        | Problem::Format { .. }
+        | Problem::Unsigned
+        | Problem::Cancelled => Status::Failed,
+        _ => Status::DeviceFailed,
+    }
+}
+
+fn boot_kind(problem: &Problem) -> &'static str {
+    match problem {
+        Problem::Bus(_) => "usb",
+        Problem::Open(_) => "board_open",
+        Problem::NoBoard(_) => "no_board",
+        Problem::Unknown { .. } | Problem::NoChip => "board_unknown",
+        Problem::Image(_) => "boot_image_incomplete",
+        Problem::Format { .. } => "boot_image_wrong",
+        Problem::Unsigned => "boot_image_unsigned",
+        Problem::Refused { .. } => "boot_refused",
+        Problem::Stays { .. } => "boot_ignored",
+        Problem::Vanished { .. } => "board_vanished",
+        Problem::CameBack { .. } => "board_came_back",
+        Problem::OtherBoard { .. } => "board_another",
+        Problem::Cancelled => "cancelled",
+        _ => "board_failed",
+    }
+}
+
+/// The one that counts of several.
+fn worst(statuses: impl Iterator<Item = Status>) -> Status {
+    const ORDER: [Status; 6] =
+        [Status::NotHeld, Status::DeviceFailed, Status::WrongImage, Status::NoDevice, Status::Failed, Status::NoProof];
+    let rank = |status: &Status| ORDER.iter().position(|one| one == status).unwrap_or(ORDER.len());
+    statuses.min_by_key(rank).unwrap_or(Status::Failed)
 }
 
 fn flash_kind(error: &FlashError) -> &'static str {

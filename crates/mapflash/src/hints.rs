@@ -8,6 +8,9 @@ use flasher::FlashError;
 use flasher::disk::Use;
 use flasher::target::{Refusal, TargetError};
 use image::ImageError;
+use imx_usb::boot::Problem;
+use imx_usb::bootimage;
+use imx_usb::bus::{BusError, OpenError};
 
 use crate::error::{AppError, Cause};
 
@@ -28,6 +31,20 @@ pub(crate) fn hints(error: &AppError) -> Vec<String> {
              they fit the packed image as well",
         ),
         Cause::Io { source, .. } => of_io(source),
+        Cause::Bus(BusError::NoUsb { .. }) => {
+            one("in a container, hand /sys and /dev/bus/usb in; in a virtual machine, give it a USB controller")
+        }
+        Cause::NoBoard { nearly, .. } => {
+            let mut hints = nearly.clone();
+            hints.extend(one(
+                "'mapflash boards' lists boards, --wait waits for one, 'mapflash doctor' says what is in the way",
+            ));
+            hints
+        }
+        Cause::SeveralBoards(_) => one("--board names the one that is meant; 'mapflash boards' lists them"),
+        Cause::Boot(error) => of_boot(&error.problem),
+        Cause::Boards { failed, .. } => failed.iter().flat_map(hints).collect(),
+        Cause::Chips { .. } | Cause::Usage(_) | Cause::Bus(_) | Cause::Unwell(_) => Vec::new(),
         Cause::TargetIsSource { .. }
         | Cause::SameFile(_)
         | Cause::NotComparable { .. }
@@ -35,6 +52,36 @@ pub(crate) fn hints(error: &AppError) -> Vec<String> {
         | Cause::Empty(_)
         | Cause::Shorter { .. }
         | Cause::Declined(_) => Vec::new(),
+    }
+}
+
+fn of_boot(problem: &Problem) -> Vec<String> {
+    match problem {
+        Problem::Open(OpenError::Denied { .. }) => one("'mapflash doctor' says what gives you access"),
+        Problem::Open(OpenError::Busy { .. }) => one("'mapflash doctor' says which program has it"),
+        Problem::Format { .. } => {
+            one("build the boot image for this chip; 'mapflash inspect' says what an image is for")
+        }
+        Problem::Image(bootimage::ImageError::NothingLeft { .. }) => {
+            one("the boot image holds no U-Boot behind its loader; a file of its own is given with --uboot")
+        }
+        Problem::Image(bootimage::ImageError::NoTag(_)) => {
+            one("give the boot image itself (flash.bin) instead of the disk image")
+        }
+        Problem::Unsigned | Problem::Refused { .. } => {
+            one("sign the boot image with the keys whose digests are in this chip's fuses")
+        }
+        Problem::Stays { .. } | Problem::CameBack { .. } => {
+            one("'mapflash inspect' says what the image is for; its serial console says more")
+        }
+        Problem::Vanished { elsewhere: None, .. } => {
+            one("its U-Boot may not start fastboot by itself; its serial console says how far it got")
+        }
+        Problem::Vanished { elsewhere: Some(_), .. } => one("leave it plugged in where it is, and run this again"),
+        problem if problem.fault().is_some() => {
+            one("switch the board off and on, and run this again; if that keeps happening try another cable or port")
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -4,9 +4,11 @@
 //! [`render`] is all that is printed meanwhile, [`error`], [`hints`] and [`exit`] are what is said and done at the end.
 
 mod args;
+mod board;
 mod cmd;
 mod demo;
 mod discover;
+mod doctor;
 mod error;
 mod exit;
 mod hints;
@@ -73,6 +75,10 @@ fn run(command: Command, display: &Display) -> Result<(), AppError> {
         Command::Verify(args) => cmd::verify::run(job::Verify::from(args), display),
         Command::Inspect(args) => cmd::inspect::run(&args, display),
         Command::Disks(args) => cmd::disks::run(&args, display),
+        Command::Boards(args) => cmd::boards::run(&args, display),
+        Command::Boot(args) => cmd::boot::run(&args, display),
+        Command::Doctor(args) => cmd::doctor::run(&args, display),
+        Command::UdevRules(args) => cmd::udev_rules::run(&args),
         Command::Demo(args) => cmd::demo::run(&args, display),
         Command::Completions(args) => cmd::completions::run(&args),
         Command::Man(args) => cmd::man::run(&args),

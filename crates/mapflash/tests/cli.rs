@@ -1,12 +1,18 @@
 //! The program itself: run as a process, judged by what it prints, leaves behind and exits with.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say what they expect by unwrapping")]
 
+#[path = "cli/boards.rs"]
+mod boards;
+#[path = "cli/boot.rs"]
+mod boot;
 #[path = "cli/copy.rs"]
 mod copy;
 #[path = "cli/create.rs"]
 mod create;
 #[path = "cli/disks.rs"]
 mod disks;
+#[path = "cli/doctor.rs"]
+mod doctor;
 #[path = "cli/inspect.rs"]
 mod inspect;
 #[path = "cli/interface.rs"]
@@ -15,5 +21,7 @@ mod interface;
 mod signals;
 #[path = "cli/support.rs"]
 mod support;
+#[path = "cli/usb.rs"]
+mod usb;
 #[path = "cli/verify.rs"]
 mod verify;

@@ -157,7 +157,7 @@ fn an_image_of_the_wrong_kind_is_not_sent() {
     }
     let (_, bus) = open_board(Model::Imx8mm);
     let error = walk(&bus, &flash_bin(Model::Imx93, 1)).0.unwrap_err();
-    assert_eq!(error.to_string(), "the board at 1-1 (i.MX8M Mini, boot ROM (SDP))");
+    assert_eq!(error.to_string(), "the i.MX8M Mini at 1-1, in its boot ROM (SDP)");
     assert_eq!(
         error.problem.to_string(),
         "the chip takes images with a vector table (IVT), but the boot image is of containers (AHAB)"

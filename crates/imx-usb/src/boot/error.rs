@@ -28,16 +28,14 @@ impl fmt::Display for Stage {
             Protocol::Fastboot => "fastboot",
             Protocol::Fbk => "initramfs",
         };
-        match &self.title {
-            Some(title) if self.protocol.is_rom() => write!(f, "{title}, {place} ({})", self.protocol),
-            _ => write!(f, "{place} ({})", self.protocol),
-        }
+        let its = if self.protocol == Protocol::Fastboot { "" } else { "its " };
+        write!(f, "in {its}{place} ({})", self.protocol)
     }
 }
 
 /// A board that could not be brought to fastboot.
 #[derive(Debug, thiserror::Error)]
-#[error("the board at {port}{}", InStage(.stage))]
+#[error("the {} at {port}{}", what(.stage), InStage(.stage))]
 pub struct BootError {
     /// Where it is, or was.
     pub port: Port,
@@ -52,12 +50,18 @@ pub struct BootError {
     pub problem: Box<Problem>,
 }
 
+/// The chip where it is known; a loader's name says nothing.
+fn what(stage: &Option<Stage>) -> &str {
+    let rom = stage.as_ref().filter(|stage| stage.protocol.is_rom());
+    rom.and_then(|stage| stage.title.as_deref()).unwrap_or("board")
+}
+
 struct InStage<'a>(&'a Option<Stage>);
 
 impl fmt::Display for InStage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(stage) => write!(f, " ({stage})"),
+            Some(stage) => write!(f, ", {stage}"),
             None => Ok(()),
         }
     }
@@ -90,7 +94,7 @@ pub enum Problem {
     #[error("nothing is known about this chip but its name, so it cannot be talked to")]
     NoChip,
     /// The image is broken, or what is due is not in it.
-    #[error("what is due is not in the boot image")]
+    #[error("the boot image cannot be used")]
     Image(#[source] ImageError),
     /// The image is not of the kind that the ROM takes. Nothing was sent.
     #[error("the chip takes {}, but the boot image is {found}", format_words(*.wanted))]
@@ -136,7 +140,7 @@ pub enum Problem {
         elsewhere: Option<Port>,
     },
     /// It came back as something that does not follow.
-    #[error("it came back as {found}{}", unsigned(*.signed))]
+    #[error("it came back {found}{}", unsigned(*.signed))]
     CameBack {
         /// As what.
         found: Stage,

@@ -45,6 +45,14 @@ pub(crate) enum Object<'a> {
     Message { message: &'a str },
     /// A warning for people.
     Warning { message: &'a str },
+    /// A board came or went, or was found.
+    Board {
+        /// `here` or `gone`.
+        change: &'a str,
+        board: serde_json::Value,
+    },
+    /// Something the doctor found out.
+    Finding { level: &'a str, name: &'a str, message: &'a str, fix: Option<&'a str> },
     /// What `--dry-run` found out.
     Plan(serde_json::Value),
     /// The job is done; what it did.

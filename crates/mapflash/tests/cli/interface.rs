@@ -2,7 +2,20 @@
 
 use crate::support::{Room, golden};
 
-const COMMANDS: [&str; 8] = ["create", "copy", "verify", "inspect", "disks", "demo", "completions", "man"];
+const COMMANDS: [&str; 12] = [
+    "create",
+    "copy",
+    "verify",
+    "inspect",
+    "disks",
+    "boards",
+    "boot",
+    "doctor",
+    "udev-rules",
+    "demo",
+    "completions",
+    "man",
+];
 
 #[test]
 fn help_is_what_it_was() {

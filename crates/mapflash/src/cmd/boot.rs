@@ -1,0 +1,189 @@
+//! `mapflash boot`
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use flasher::{Cancel, FlashError};
+use image::{Image, Options, Wanted};
+use imx_usb::boot::{self, BootImage, BootOptions, Booted, Step};
+use imx_usb::bootimage::{SCAN_BYTES, marks};
+use imx_usb::bus::Port;
+use serde_json::{Value, json};
+
+use crate::args::BootArgs;
+use crate::board::choose::{self, Name};
+use crate::board::{Hub, look};
+use crate::discover::shown;
+use crate::error::{AppError, Cause};
+use crate::render::Display;
+use crate::render::json::Object;
+use crate::render::text::{printable, size, span};
+use crate::signals::Watch;
+
+/// No boot image is larger.
+const MOST: usize = 64 << 20;
+/// Read at a time.
+const PIECE: usize = 1 << 20;
+/// A board that is named and waited for may take a long time to be plugged in.
+const FOR_LONG: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Carries a boot image to one board or several.
+pub(crate) fn run(args: &BootArgs, display: &Display) -> Result<(), AppError> {
+    if let Some(name @ Name::Udp(_)) = args.board.iter().find(|name| matches!(name, Name::Udp(_))) {
+        return Err(Cause::Usage(format!("{name} is a U-Boot on the network: it has booted already")).into());
+    }
+    let cancel = Cancel::new();
+    let watch = Watch::start(&cancel, display).map_err(|error| AppError::io("cannot watch for signals", error))?;
+    let image = read(&args.image)?;
+    let image = match &args.uboot {
+        Some(path) => image.with_uboot(read(path)?.bytes()),
+        None => image,
+    };
+    let hub = Hub::open(&args.bus)?;
+    let named: Option<Vec<Port>> = args
+        .board
+        .iter()
+        .map(|name| match name {
+            Name::Port(port) => Some(port.clone()),
+            _ => None,
+        })
+        .collect();
+    // Ports may be waited for one by one; anything else must be seen first.
+    if args.wait {
+        display.say("waiting for a board, if it is not there");
+    }
+    let ports = match named.filter(|ports| args.wait && !ports.is_empty()) {
+        Some(ports) => ports,
+        None => {
+            let found = choose::ports(&hub, &args.board, args.wait, &|| cancel.is_cancelled());
+            found.map_err(|error| error.stopped_by(watch.caught()))?
+        }
+    };
+    let results: Vec<Result<Booted, AppError>> = thread::scope(|scope| {
+        let one = |port| {
+            let (hub, image, cancel) = (&hub, &image, &cancel);
+            scope.spawn(move || walk(hub, port, image, args.wait, cancel, display))
+        };
+        let threads: Vec<_> = ports.iter().map(one).collect();
+        let died = |_| Err(Cause::Flash(FlashError::Cancelled).into());
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(died)).collect()
+    });
+    report(&ports, results, &watch, display)
+}
+
+/// A boot image, or as much of a disk image as may hold one. Either may be packed.
+fn read(path: &Path) -> Result<BootImage, AppError> {
+    let mut reader = Image::open(path, &Options::default())?.read(Wanted::All)?;
+    let (mut bytes, mut most) = (Vec::new(), MOST + 1);
+    let mut piece = vec![0; PIECE];
+    while bytes.len() < most {
+        let count = reader.read(&mut piece)?;
+        if count == 0 {
+            break;
+        }
+        bytes.extend_from_slice(&piece[..count]);
+        if marks::is_disk_image(&bytes) {
+            most = SCAN_BYTES;
+        }
+    }
+    bytes.truncate(most);
+    match bytes.len() {
+        0 => Err(Cause::Empty(path.to_owned()).into()),
+        length if length > MOST => {
+            let text = format!("{} is too large for a boot image: more than {}", shown(path), size(64 << 20));
+            Err(Cause::Usage(text).into())
+        }
+        _ => Ok(BootImage::new(bytes)),
+    }
+}
+
+/// One board's way, told as it goes.
+fn walk(
+    hub: &Hub,
+    port: &Port,
+    image: &BootImage,
+    wait: bool,
+    cancel: &Cancel,
+    display: &Display,
+) -> Result<Booted, AppError> {
+    let cancelled = || cancel.is_cancelled();
+    let mut options = BootOptions { cancelled: &cancelled, ..BootOptions::default() };
+    if wait {
+        options.appear = FOR_LONG;
+    }
+    let mut begin = None;
+    let mut told = |step: Step<'_>| match step {
+        Step::Found { device, seen, .. } => {
+            begin = None;
+            if let Some(entry) = look::entry(hub, device.clone(), false) {
+                display.object(&Object::Board { change: "here", board: entry.json() });
+            }
+            let chip = seen.chip.filter(|_| seen.protocol.is_rom()).map(|chip| format!("{}, ", chip.title));
+            let stage = look::stage(seen.protocol);
+            say(display, &format!("{port}: {}{stage} ({})", chip.unwrap_or_default(), seen.protocol));
+        }
+        Step::Hab(hab) => say(display, &format!("{port}: HAB {hab}")),
+        Step::LooksLike(family) => {
+            display.warn(&format!("{port}: by its load address the boot image is for {family}"));
+        }
+        Step::Sending { sent, of } => {
+            let begin: Instant = *begin.get_or_insert_with(Instant::now);
+            if sent == of {
+                let sent = u64::try_from(sent).unwrap_or(u64::MAX);
+                say(display, &format!("{port}: sent {} in {}", size(sent), span(begin.elapsed())));
+            }
+        }
+        _ => {}
+    };
+    boot::boot(&*hub.bus, &hub.table, port, image, &options, &mut told).map_err(|error| match *error.problem {
+        boot::Problem::Cancelled => Cause::Flash(FlashError::Cancelled).into(),
+        _ => Cause::Boot(error).into(),
+    })
+}
+
+/// A line for people alone: programs are told by objects.
+fn say(display: &Display, line: &str) {
+    if !display.is_json() {
+        display.say(line);
+    }
+}
+
+/// Says how it ended for each board. Of several that failed the worst status counts.
+fn report(
+    ports: &[Port],
+    results: Vec<Result<Booted, AppError>>,
+    watch: &Watch,
+    display: &Display,
+) -> Result<(), AppError> {
+    let (mut boards, mut failed) = (Vec::new(), Vec::new());
+    for (port, result) in ports.iter().zip(results) {
+        match result {
+            Ok(booted) => {
+                let serial = booted.device.serial.as_deref();
+                let serial = serial.map(|serial| printable(&format!(", serial {serial}"))).unwrap_or_default();
+                say(display, &format!("{port}: ready in {}{serial}", look::stage(booted.protocol)));
+                boards.push(as_json(&booted));
+            }
+            Err(error) => failed.push(error.stopped_by(watch.caught())),
+        }
+    }
+    if failed.is_empty() {
+        display.object(&Object::Result(json!({ "command": "boot", "status": 0, "boards": boards })));
+        return Ok(());
+    }
+    Err(AppError::of_boards(failed, ports.len()))
+}
+
+fn as_json(booted: &Booted) -> Value {
+    let identity = &booted.identity;
+    json!({
+        "port": booted.device.port.to_string(),
+        "path": booted.device.path.to_string(),
+        "protocol": booted.protocol.name(),
+        "chip": identity.chip,
+        "rom_serial": identity.rom_serial,
+        "serial": identity.uboot_serial,
+        "hab": identity.hab.map(|hab| hab.to_string()),
+    })
+}
