@@ -272,6 +272,33 @@ impl Board {
         state.address()
     }
 
+    /// The address while U-Boot's fastboot runs.
+    pub(crate) fn fastboot_address(&self) -> Option<u32> {
+        let mut state = self.state();
+        state.poll();
+        state.address().filter(|_| state.stage == Stage::UBoot)
+    }
+
+    /// Bytes of a download that the device with that address waits for.
+    pub(crate) fn bytes_wanted(&self, address: u32) -> u64 {
+        self.state().bytes_wanted(address)
+    }
+
+    /// Has the device with that address something to say?
+    pub(crate) fn has_answer(&self, address: u32) -> bool {
+        self.state().has_answer(address)
+    }
+
+    /// Forgets the line that was to run once the answer has left.
+    pub(crate) fn forget_late(&self, address: u32) {
+        self.state().forget_late(address);
+    }
+
+    /// Until when it is busy.
+    pub(crate) fn busy_until(&self) -> Duration {
+        self.state().busy_until
+    }
+
     /// Opens what is on the bus now. The link is to this device: once the board leaves, it is dead.
     pub fn open(&self) -> Option<Link> {
         let device = self.device()?;

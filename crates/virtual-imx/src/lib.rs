@@ -15,6 +15,7 @@
 //! - `remote`: boards in another process as `imx-usb`'s bus and pipes (feature `host`).
 //! - [`sharing`]: boards that share one bus.
 //! - [`record`]: what happened on the bus.
+//! - [`udp`]: fastboot over UDP.
 //! - [`usb`]: descriptors, and requests on endpoint 0.
 //! - [`usbip`]: boards behind the kernel's USB stack or a socket.
 //! - [`sample`]: small boot images that the virtual ROMs accept.
@@ -39,7 +40,7 @@
 //! assert_eq!((fastboot.ids.product, board.stage()), (0x0152, Stage::UBoot));
 //! ```
 //!
-//! The program `virtual-imx` runs boards by hand. Left out so far: fastboot over UDP and FBK.
+//! The program `virtual-imx` runs boards by hand. Left out so far: FBK.
 //!
 //! Every parser here is this crate's own, written from descriptions of the device side; only the table of USB
 //! identifiers comes from `imx-usb`. A codec tested against itself hides its mistakes.
@@ -64,6 +65,8 @@ pub mod sharing;
 pub mod shell;
 pub mod store;
 pub mod timing;
+#[cfg(unix)]
+pub mod udp;
 pub mod usb;
 #[cfg(unix)]
 pub mod usbip;

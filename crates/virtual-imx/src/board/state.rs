@@ -57,7 +57,7 @@ pub(super) struct State {
     away: Option<(Option<Duration>, Next)>,
     /// Leaves the bus at that time.
     leaving: Option<(Duration, Next)>,
-    busy_until: Duration,
+    pub(super) busy_until: Duration,
     /// A transfer is waiting for the board to be free.
     queued: bool,
     hung: bool,
@@ -309,6 +309,29 @@ impl State {
         {
             server.bus_reset();
         }
+    }
+
+    fn server(&self, address: u32) -> Option<&Fastboot> {
+        match &self.program {
+            Program::UBoot(_, server) if self.address() == Some(address) => Some(server),
+            _ => None,
+        }
+    }
+
+    pub(super) fn bytes_wanted(&self, address: u32) -> u64 {
+        self.server(address).map_or(0, Fastboot::bytes_wanted)
+    }
+
+    pub(super) fn forget_late(&mut self, address: u32) {
+        if self.server(address).is_some()
+            && let Program::UBoot(machine, _) = &mut self.program
+        {
+            machine.after.take_if(|after| matches!(after, After::Run(_)));
+        }
+    }
+
+    pub(super) fn has_answer(&self, address: u32) -> bool {
+        self.server(address).is_some_and(|server| !server.is_quiet())
     }
 
     pub(super) fn start_uboot(&mut self) {

@@ -46,6 +46,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Vec<Address>,
 
+    /// Serve fastboot over UDP on this port of 127.0.0.1, of the first board; of the second on the next, and so on.
+    #[arg(long, value_name = "PORT")]
+    pub(crate) udp: Option<u16>,
+
     /// What goes wrong, of all boards or of the one at a port: a script, or @FILE with one.
     #[arg(long, value_name = "[PORT=]SCRIPT", value_parser = FaultsOf::read)]
     pub(crate) faults: Vec<FaultsOf>,

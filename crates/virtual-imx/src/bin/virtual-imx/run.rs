@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::net::UdpSocket;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +17,7 @@ use virtual_imx::emmc::Area;
 use virtual_imx::record::Event;
 use virtual_imx::sharing::SharedBus;
 use virtual_imx::timing::Clock;
+use virtual_imx::udp::Service;
 use virtual_imx::usbip::server::Server;
 use virtual_imx::usbip::vhci::Vhci;
 use virtual_imx::usbip::{Listener, Stop};
@@ -34,8 +36,8 @@ struct Running {
 
 /// Runs the boards until a signal comes.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Problem> {
-    if !arguments.vhci && arguments.listen.is_empty() {
-        return Err("nobody could reach the boards: give --vhci or --listen".into());
+    if !arguments.vhci && arguments.listen.is_empty() && arguments.udp.is_none() {
+        return Err("nobody could reach the boards: give --vhci, --listen or --udp".into());
     }
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let hub = arguments.hub.map(SharedBus::new);
@@ -59,10 +61,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Problem> {
         .iter()
         .map(|address| address.listen().map_err(|error| format!("{address}: {error}")))
         .collect::<Result<_, _>>()?;
+    let mut sockets = Vec::new();
+    if let Some(first) = arguments.udp {
+        for (port, _) in (first..=u16::MAX).zip(&boards) {
+            let socket = UdpSocket::bind(("127.0.0.1", port)).map_err(|error| format!("UDP port {port}: {error}"))?;
+            sockets.push(socket);
+        }
+    }
     for Running { port, board } in &boards {
         say(&json!({"event": "ready", "port": port, "model": board.model().name(), "stage": stage(board.stage())}));
     }
-    let result = serve(arguments, &boards, vhci.as_ref(), &listeners, &mut signals);
+    let result = serve(arguments, &boards, &Ways { vhci, listeners, sockets }, &mut signals);
     for running in &boards {
         say(&summary(running));
         if let Some(folder) = &arguments.dump_emmc {
@@ -95,19 +104,21 @@ fn make(arguments: &Arguments, spec: &Spec, number: u64, hub: Option<SharedBus>)
     Ok(Running { port, board })
 }
 
-fn serve(
-    arguments: &Arguments,
-    boards: &[Running],
-    vhci: Option<&Vhci>,
-    listeners: &[Listener],
-    signals: &mut Signals,
-) -> Result<(), Problem> {
+/// How the boards are reached.
+struct Ways {
+    vhci: Option<Vhci>,
+    listeners: Vec<Listener>,
+    /// One for each board.
+    sockets: Vec<UdpSocket>,
+}
+
+fn serve(arguments: &Arguments, boards: &[Running], ways: &Ways, signals: &mut Signals) -> Result<(), Problem> {
     let stop = Stop::new();
     let server = Server::new(boards.iter().map(|running| running.board.clone()));
     let (problems, ended) = channel::<Problem>();
     let result = Mutex::new(Ok(()));
     std::thread::scope(|scope| {
-        for listener in listeners {
+        for listener in &ways.listeners {
             let (stop, server, problems) = (&stop, &server, problems.clone());
             scope.spawn(move || {
                 if let Err(error) = server.run(listener, stop) {
@@ -115,7 +126,15 @@ fn serve(
                 }
             });
         }
-        if let Some(vhci) = vhci {
+        for (socket, running) in ways.sockets.iter().zip(boards) {
+            let (stop, problems) = (&stop, problems.clone());
+            scope.spawn(move || {
+                if let Err(error) = Service::new(running.board.clone()).run(socket, stop) {
+                    let _ = problems.send(error.into());
+                }
+            });
+        }
+        if let Some(vhci) = &ways.vhci {
             for running in boards {
                 let (stop, problems) = (&stop, problems.clone());
                 scope.spawn(move || {
