@@ -16,7 +16,7 @@ fn main() -> std::io::Result<()> {
         for problem in &description.problems {
             println!("wrong: {problem}");
         }
-        match stages(&head) {
+        match stages(&head, &description) {
             Some(Ok(stages)) => println!("over USB: {stages}\n"),
             Some(Err(error)) => println!("over USB: {error}\n"),
             None => println!(),

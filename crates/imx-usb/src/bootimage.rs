@@ -15,6 +15,7 @@
 
 pub mod container;
 pub mod describe;
+mod fit;
 pub mod ivt;
 pub mod marks;
 pub mod part;

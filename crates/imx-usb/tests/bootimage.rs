@@ -259,7 +259,7 @@ fn a_fit_is_told_from_other_trees() {
     put_tree(&mut file, 0x1000, 0x200, DTB);
     assert_eq!(marks::find_fit(&file, 0), None);
     put_tree(&mut file, 0x2000, 0x3000, FIT);
-    assert_eq!(marks::find_fit(&file, 0), Some(marks::Fit { at: 0x2000, length: 0x3000 }));
+    assert_eq!(marks::find_fit(&file, 0), Some(marks::Fit { at: 0x2000, length: 0x3000, whole: 0x3000 }));
     let text = describe(&file).to_string();
     assert_eq!(text, "0x2000: FIT, tree of 12288 bytes (4096 of them beyond the end of the file)");
     // Cut in the nodes: what is left looks like one. Cut in the header: nothing does.

@@ -202,7 +202,7 @@ pub fn image(bytes: &[u8]) {
     assert!(description.findings.len() < 80);
     assert!(description.to_string().len() < 80 * 300);
     assert!(description.problems.iter().all(|problem| problem.to_string().len() < 300));
-    if let Some(Ok(stages)) = stages(bytes) {
+    if let Some(Ok(stages)) = stages(bytes, &description) {
         assert!(!stages.parts.is_empty() && stages.parts.len() < 10);
         assert!(stages.parts.iter().all(|part| part.bytes.start < part.bytes.end && part.bytes.end <= bytes.len()));
     }

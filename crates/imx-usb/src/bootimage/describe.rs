@@ -1,6 +1,7 @@
 //! What a boot image seems to be, in words.
 
 use std::fmt;
+use std::ops::Range;
 
 use super::container::{Container, FcbCopy, Signer, loader_span, sequence};
 use super::ivt::{self, Ivt, Signature};
@@ -132,75 +133,123 @@ pub struct Description {
 /// flash memory.
 const GAP: usize = 0x1_0000;
 
-/// Looks through `bytes` for everything this module knows.
+/// Where ROMs look for their loader on cards and disks: i.MX8M Nano, Plus, 8 and 9; 8M Quad and Mini; 6 and 7.
+const ON_DISKS: [usize; 3] = [0x8000, 0x8400, 0x400];
+
+/// Looks through `bytes` for everything this module knows. In a disk image, that is the loader at the place its tag
+/// tells, or else at one where ROMs look, and what belongs to it.
 pub fn describe(bytes: &[u8]) -> Description {
-    let mut findings = Vec::new();
-    let mut start = 0;
-    if marks::is_disk_image(bytes) {
-        findings.push(Finding::DiskImage);
-        if let Ok(range) = marks::tagged_loader(bytes) {
-            start = range.start;
-            findings.push(Finding::Tagged { start: range.start, end: range.end });
-        }
-    }
+    describe_until(bytes, bytes.len())
+}
+
+/// The same, but nothing is looked for from `end` on: where the first partition of a disk image begins, since files in
+/// it may well be boot images too.
+pub fn describe_until(bytes: &[u8], end: usize) -> Description {
+    let mut found = Description { length: bytes.len(), findings: Vec::new(), problems: Vec::new() };
+    let is_disk = marks::is_disk_image(bytes);
+    let place = if is_disk { found.on_disk(bytes) } else { Some(0..end) };
+    let Some(place) = place else { return found };
+    let (mut start, end) = (place.start, place.end.min(end));
     if marks::is_flexspi(bytes, start) {
-        findings.push(Finding::FlexSpi(start));
+        found.findings.push(Finding::FlexSpi(start));
         start = start.saturating_add(marks::FLEXSPI_BYTES);
     }
     if marks::is_barebox(bytes) {
-        findings.push(Finding::Barebox);
+        found.findings.push(Finding::Barebox);
     }
-    let mut after = start;
-    let mut problems = Vec::new();
-    for ivt in ivt::tables(bytes) {
-        // Code that looks for tables has their first bytes in it.
-        if ivt.length().is_err() && after > start {
-            continue;
+    // A container may well hold something that looks like a table.
+    let container_at = |places: &[usize]| places.iter().copied().find(|at| is_container(bytes, *at, *at == start));
+    let after = match container_at(&[start]) {
+        Some(at) => found.containers_from(bytes, at),
+        None => found.tables(bytes, start, end, is_disk),
+    };
+    let after = match after {
+        Some(after) => after,
+        // The head of a card without its partition table.
+        None => match container_at(&ON_DISKS).filter(|_| !is_disk) {
+            Some(at) => found.containers_from(bytes, at).unwrap_or(at),
+            None => {
+                if let Some(error) = broken_container(bytes, start) {
+                    found.problems.push(error.clone());
+                    found.findings.push(Finding::Broken(error));
+                }
+                start
+            }
+        },
+    };
+    found.uboot(bytes, after, end);
+    found
+}
+
+impl Description {
+    /// Where in a disk image the loader lies.
+    fn on_disk(&mut self, bytes: &[u8]) -> Option<Range<usize>> {
+        self.findings.push(Finding::DiskImage);
+        match marks::tagged_loader(bytes) {
+            Ok(range) => {
+                self.findings.push(Finding::Tagged { start: range.start, end: range.end });
+                return Some(range);
+            }
+            Err(error @ ImageError::TagLength { .. }) => self.problems.push(error),
+            Err(_) => {}
         }
-        after = after.max(ivt.end().ok().and_then(|end| usize::try_from(end).ok()).unwrap_or(ivt.at.saturating_add(4)));
-        problems.extend(of_ivt(&ivt, bytes));
-        findings.push(Finding::Ivt { signature: ivt.signature(bytes), ivt });
+        let is_loader = |at: &usize| Ivt::read(bytes, *at).is_some() || is_container(bytes, *at, true);
+        ON_DISKS.into_iter().find(is_loader).map(|at| at..bytes.len())
     }
-    // Without a tag, loaders lie where ROMs look for them.
-    if let Some(at) = [start, 0x8000, 0x8400].into_iter().find(|at| is_container(bytes, *at, *at == start)) {
+
+    /// The images with vector tables, and where the last of them ends; `None` if there are none. Of a disk image, those
+    /// up to the first that is neither firmware nor a plugin: behind the loader lies what is no business of its.
+    fn tables(&mut self, bytes: &[u8], start: usize, end: usize, is_disk: bool) -> Option<usize> {
+        let mut after = None;
+        for ivt in ivt::tables(bytes).filter(|ivt| (start..end).contains(&ivt.at)) {
+            // Code that looks for tables has their first bytes in it.
+            if ivt.length().is_err() && after.is_some() {
+                continue;
+            }
+            let own_end = ivt.end().ok().and_then(|end| usize::try_from(end).ok()).unwrap_or(ivt.at.saturating_add(4));
+            after = after.max(Some(own_end));
+            self.problems.extend(ivt.load(bytes).err());
+            self.findings.push(Finding::Ivt { signature: ivt.signature(bytes), ivt });
+            if is_disk && !ivt.is_hdmi_firmware() && !ivt.is_plugin() {
+                break;
+            }
+        }
+        after
+    }
+
+    /// The containers that begin at `at`, those of U-Boot proper behind them, and where the last of their images ends.
+    fn containers_from(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
         let loader = sequence(bytes, at);
-        let end = loader.iter().map(Container::end).max().unwrap_or_default();
-        problems.extend(loader.iter().flat_map(|container| container.check(bytes)));
+        let end = loader.iter().map(Container::end).max()?;
+        let behind = uboot_containers(bytes, at, offset(end));
+        self.problems.extend(loader.iter().chain(&behind).flat_map(|container| container.check(bytes)));
         if let Some(last) = loader.last()
             && loader.iter().all(|container| container.signer() == Signer::Nxp)
         {
-            problems.push(ImageError::OnlyFirmware { at, next: last.at.saturating_add(last.step()) });
+            self.problems.push(ImageError::OnlyFirmware { at, next: last.at.saturating_add(last.step()) });
         }
-        findings.extend(loader.into_iter().map(Finding::Container));
-        let behind = uboot_containers(bytes, at, offset(end));
-        after = after.max(behind.iter().map(Container::end).fold(end, u64::max).try_into().unwrap_or(usize::MAX));
-        problems.extend(behind.iter().flat_map(|container| container.check(bytes)));
-        findings.extend(behind.into_iter().map(Finding::UBoot));
-    } else if let Some(error) = broken_container(bytes, start) {
-        problems.push(error.clone());
-        findings.push(Finding::Broken(error));
+        let end = behind.iter().map(Container::end).fold(end, u64::max);
+        self.findings.extend(loader.into_iter().map(Finding::Container));
+        self.findings.extend(behind.into_iter().map(Finding::UBoot));
+        Some(offset(end))
     }
-    let (fit, legacy) = (marks::find_fit(bytes, after), marks::find_legacy(bytes, after));
-    let ends = [
-        fit.map(|fit| ("the FIT's tree", fit.at, u64::from(fit.length))),
-        legacy.as_ref().map(|legacy| ("the U-Boot image", legacy.at, u64::from(legacy.length) + 64)),
-    ];
-    for (what, at, length) in ends.into_iter().flatten() {
-        let at = u64::try_from(at).unwrap_or(u64::MAX);
-        if at.saturating_add(length) > len64(bytes) {
-            problems.push(ImageError::Truncated { what, at, length, end: len64(bytes) });
-        }
-    }
-    findings.extend(fit.map(Finding::Fit));
-    findings.extend(legacy.map(Finding::Legacy));
-    Description { length: bytes.len(), findings, problems }
-}
 
-/// What is wrong with an image that has a vector table.
-fn of_ivt(ivt: &Ivt, bytes: &[u8]) -> Vec<ImageError> {
-    match ivt.load(bytes) {
-        Err(error) => vec![error],
-        Ok(_) => Vec::new(),
+    /// U-Boot proper in other forms.
+    fn uboot(&mut self, bytes: &[u8], after: usize, end: usize) {
+        let fit = marks::find_fit(bytes, after).filter(|fit| fit.at < end);
+        let legacy = marks::find_legacy(bytes, after).filter(|legacy| legacy.at < end);
+        let ends = [
+            fit.map(|fit| ("the FIT", fit.at, fit.whole)),
+            legacy.as_ref().map(|legacy| ("the U-Boot image", legacy.at, u64::from(legacy.length) + 64)),
+        ];
+        for (what, at, length) in ends.into_iter().flatten() {
+            let at = u64::try_from(at).unwrap_or(u64::MAX);
+            if at.saturating_add(length) > len64(bytes) {
+                self.problems.push(ImageError::Truncated { what, at, length, end: len64(bytes) });
+            }
+        }
+        self.findings.extend(fit.map(Finding::Fit));
+        self.findings.extend(legacy.map(Finding::Legacy));
     }
 }
 
@@ -302,16 +351,25 @@ impl Description {
     /// head was handed over.
     pub fn missing_bytes(&self) -> u64 {
         let length = u64::try_from(self.length).unwrap_or(u64::MAX);
+        self.end_by(|ivt| ivt.least_end()).saturating_sub(length)
+    }
+
+    /// Where the last of what was found ends, or should.
+    pub fn end(&self) -> u64 {
+        self.end_by(Ivt::end)
+    }
+
+    fn end_by(&self, of_ivt: impl Fn(&Ivt) -> Result<u64, ImageError>) -> u64 {
         let ends = self.findings.iter().map(|finding| match finding {
-            Finding::Ivt { ivt, .. } => ivt.least_end().unwrap_or(0),
+            Finding::Ivt { ivt, .. } => of_ivt(ivt).unwrap_or(0),
             Finding::Container(container) | Finding::UBoot(container) => container.end(),
-            Finding::Fit(fit) => u64::try_from(fit.at).unwrap_or(u64::MAX).saturating_add(fit.length.into()),
+            Finding::Fit(fit) => u64::try_from(fit.at).unwrap_or(u64::MAX).saturating_add(fit.whole),
             Finding::Legacy(Legacy { at, length, .. }) => {
                 u64::try_from(*at).unwrap_or(u64::MAX).saturating_add(u64::from(*length) + 64)
             }
             _ => 0,
         });
-        ends.max().unwrap_or(0).saturating_sub(length)
+        ends.max().unwrap_or(0)
     }
 
     /// For each image that the maker of the device could sign, whether it has a signature.
@@ -402,7 +460,10 @@ impl Description {
             Finding::Barebox => write!(f, "0x20: barebox"),
             Finding::Fit(fit) => {
                 write!(f, "{:#x}: FIT, tree of {} bytes", fit.at, fit.length)?;
-                self.missing(fit.at, fit.length.into(), f)
+                if fit.whole > fit.length.into() {
+                    write!(f, ", {} bytes with the images behind it", fit.whole)?;
+                }
+                self.missing(fit.at, fit.whole, f)
             }
             Finding::Legacy(Legacy { at, length, name }) => {
                 write!(f, "{at:#x}: U-Boot image {name:?}, {length} bytes")?;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::ImageError;
+pub use super::fit::{Fit, find_fit};
 use super::read::{offset, u32_be, u32_le};
 
 /// Length of what precedes an image for FlexSPI storage.
@@ -10,14 +11,6 @@ pub const FLEXSPI_BYTES: usize = 0x1000;
 
 const FLEXSPI_MAGIC: [u32; 2] = [0xc0ff_ee01, u32::from_le_bytes(*b"FCFB")];
 const FLEXSPI_AT: [usize; 4] = [0, 0x400, 0x1fc, 0x5fc];
-const FIT_MAGIC: u32 = 0xd00d_feed;
-const FIT_HEADER_BYTES: u32 = 40;
-/// Versions of flattened trees that are in use.
-const TREE_VERSIONS: std::ops::RangeInclusive<u32> = 16..=17;
-/// The oldest they say they can be read as: 16 by a device tree compiler, 2 by `mkimage -f auto`.
-const TREE_OLDEST: std::ops::RangeInclusive<u32> = 2..=16;
-/// A node begins, and is called "images": what a FIT has and a plain device tree has not.
-const IMAGES_NODE: &[u8] = b"\0\0\0\x01images\0\0";
 const LEGACY_MAGIC: u32 = 0x2705_1956;
 const LEGACY_BYTES: usize = 64;
 const BAREBOX_AT: usize = 0x20;
@@ -40,47 +33,6 @@ pub fn is_barebox(bytes: &[u8]) -> bool {
 /// Does this begin with a partition table in the old style (or the protective one of GPT), so that it is a disk image?
 pub fn is_disk_image(bytes: &[u8]) -> bool {
     bytes.get(510..512) == Some(&[0x55, 0xaa])
-}
-
-/// A flattened image tree: U-Boot proper and what belongs to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fit {
-    /// Where in the file.
-    pub at: usize,
-    /// Length of the tree. Images may lie behind it, outside of this length.
-    pub length: u32,
-}
-
-/// The first FIT in `bytes` at or after `from`, at offsets divisible by 4. Its tree must have sound offsets and a node
-/// "images", so that neither a device tree nor the magic number in U-Boot's own code is taken for one; a tree that the
-/// file does not hold whole need not show the node.
-pub fn find_fit(bytes: &[u8], from: usize) -> Option<Fit> {
-    let end = bytes.len().min(super::SCAN_BYTES);
-    (from.checked_next_multiple_of(4)?..end).step_by(4).find_map(|at| fit_at(bytes, at))
-}
-
-fn fit_at(bytes: &[u8], at: usize) -> Option<Fit> {
-    let tree = bytes.get(at..)?;
-    if u32_be(tree, 0)? != FIT_MAGIC {
-        return None;
-    }
-    let [length, structure, strings, reserved] =
-        [u32_be(tree, 4)?, u32_be(tree, 8)?, u32_be(tree, 12)?, u32_be(tree, 16)?];
-    let [version, oldest, nodes] = [u32_be(tree, 20)?, u32_be(tree, 24)?, u32_be(tree, 36)?];
-    let inside = |offset: u32| (FIT_HEADER_BYTES..=length).contains(&offset);
-    let sound = TREE_VERSIONS.contains(&version)
-        && TREE_OLDEST.contains(&oldest)
-        && [structure, strings, reserved].into_iter().all(inside)
-        && structure.checked_add(nodes).is_some_and(inside);
-    if !sound {
-        return None;
-    }
-    let structure = offset(structure.into());
-    let is_fit = match tree.get(structure..structure.checked_add(offset(nodes.into()))?) {
-        Some(nodes) => nodes.windows(IMAGES_NODE.len()).step_by(4).any(|window| window == IMAGES_NODE),
-        None => true,
-    };
-    is_fit.then_some(Fit { at, length })
 }
 
 /// U-Boot's image format from before FIT: often U-Boot proper, `u-boot.img`.

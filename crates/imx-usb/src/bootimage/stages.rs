@@ -5,12 +5,14 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::describe::{Family, describe};
+use super::describe::{Description, Family};
 use super::ivt;
 use super::part::{Start, after_spl, for_stream};
+use super::read::offset;
 use super::{ImageError, marks};
 use crate::chips::{Chip, ChipTable, Protocol, StreamExtent};
 
+const SECTOR: u64 = 512;
 /// More plugins than any image has.
 const MOST_PLUGINS: usize = 8;
 
@@ -33,23 +35,24 @@ pub struct Stages {
     pub parts: Vec<Stage>,
 }
 
-/// How the boot image in `bytes` would be sent. `None` if there is no loader in it, or one for chips that are not known.
-pub fn stages(bytes: &[u8]) -> Option<Result<Stages, ImageError>> {
-    let description = describe(bytes);
+/// How the boot image in `bytes` would be sent, of which `description` is. `None` if there is no loader in it, or one
+/// for chips that are not known.
+pub fn stages(bytes: &[u8], description: &Description) -> Option<Result<Stages, ImageError>> {
     let family = description.family()?;
     let at = description.loader_at()?;
     let table = ChipTable::builtin();
     let chip = family.chips().iter().find_map(|name| table.chip(name))?;
     let protocol = table.ids().iter().find(|id| id.chip == chip.name).map(|id| id.protocol)?;
-    Some(parts(bytes, at, chip, protocol).map(|parts| Stages { family, parts }))
+    // A disk image goes on behind its loader; the tag says where that ends, or else what was found.
+    let end = match marks::tagged_loader(bytes) {
+        Ok(range) => range.end,
+        Err(_) => offset(description.end().next_multiple_of(SECTOR)),
+    };
+    let file = bytes.get(..end).filter(|_| marks::is_disk_image(bytes)).unwrap_or(bytes);
+    Some(parts(file, at, chip, protocol).map(|parts| Stages { family, parts }))
 }
 
-fn parts(bytes: &[u8], at: usize, chip: &Chip, protocol: Protocol) -> Result<Vec<Stage>, ImageError> {
-    // A disk image goes on behind its loader; the tag says where that ends.
-    let file = match marks::tagged_loader(bytes) {
-        Ok(range) if marks::is_disk_image(bytes) => bytes.get(..range.end).unwrap_or(bytes),
-        _ => bytes,
-    };
+fn parts(file: &[u8], at: usize, chip: &Chip, protocol: Protocol) -> Result<Vec<Stage>, ImageError> {
     let start = Start { offset: at, ..Start::default() };
     if protocol == Protocol::Sdps {
         let first = for_stream(file, start, chip.stream)?;

@@ -72,8 +72,11 @@ def by_mkimage(folder):
     mkimage(folder, "imx8mp.bin", "imx8mimage",
             ["ROM_VERSION 2", "BOOT_FROM sd", "LOADER spl.bin 0x920000"], "-e", "0x920000")
     (folder / "u-boot.its").write_text(FIT)
-    subprocess.run(["mkimage", "-f", "u-boot.its", "u-boot.itb"], cwd=folder, check=True, stdout=subprocess.DEVNULL,
-                   stderr=subprocess.DEVNULL, env={**os.environ, "SOURCE_DATE_EPOCH": "0"})
+    # With the image in the tree, and behind it in the two ways there are.
+    for name, options in [("u-boot.itb", []), ("u-boot-offset.itb", ["-E"]), ("u-boot-position.itb", ["-E", "-p", "0x800"])]:
+        subprocess.run(["mkimage", *options, "-f", "u-boot.its", name], cwd=folder, check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                       env={**os.environ, "SOURCE_DATE_EPOCH": "0"})
     # Firmware for the HDMI controller as NXP ships it: an image of its own, whose boot data have more than one bit.
     # mkimage leaves out its first KiB.
     hdmi = bytearray(pattern(0x2000))
@@ -82,7 +85,7 @@ def by_mkimage(folder):
     (folder / "hdmi.bin").write_bytes(hdmi)
     mkimage(folder, "imx8mq-hdmi-fit.bin", "imx8mimage",
             ["FIT", "SIGNED_HDMI hdmi.bin", "ROM_VERSION 1", "BOOT_FROM sd", "LOADER spl.bin 0x7E1000",
-             "SECOND_LOADER u-boot.itb 0x40200000 0x60000"], "-e", "0x7E1000")
+             "SECOND_LOADER u-boot-position.itb 0x40200000 0x60000"], "-e", "0x7E1000")
     mkimage(folder, "imx8qxp.bin", "imx8image",
             [*QXP, "CONTAINER", "IMAGE SCU scfw.bin", "IMAGE A35 spl.bin 0x00100000"], "-e", "0x100000")
     (folder / "fw.bin").write_bytes(pattern(0x300))
@@ -102,7 +105,7 @@ def by_mkimage(folder):
                     "0", "-n", "U-Boot 2023.01 for no board", "-d", "uboot.bin", "u-boot.img"], cwd=folder, check=True,
                    stdout=subprocess.DEVNULL, env={**os.environ, "SOURCE_DATE_EPOCH": "0"})
     return ["imx6.imx", "imx6-csf.imx", "imx6-plugin.imx", "imx7.imx", "imx8mm.bin", "imx8mm-csf.bin", "imx8mn.bin", "imx8mp.bin",
-            "u-boot.itb", "imx8mq-hdmi-fit.bin", "imx8qxp.bin", "imx8qxp-seco.bin", "imx8qm-seco.bin", "u-boot.img"]
+            "u-boot.itb", "u-boot-offset.itb", "u-boot-position.itb", "imx8mq-hdmi-fit.bin", "imx8qxp.bin", "imx8qxp-seco.bin", "imx8qm-seco.bin", "u-boot.img"]
 
 
 def firmware(folder, family, kind, core, **more):
