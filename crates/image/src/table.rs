@@ -19,7 +19,7 @@ use bmap::ByteRange;
 
 pub use gpt::{Backup, Gpt};
 pub use guid::Guid;
-pub use loader::{Loader, LoaderKind, loaders};
+pub use loader::{Loader, loaders};
 
 /// The head of an image without a partition table, in bytes: 1 MiB.
 pub const HEAD_WITHOUT_TABLE: u64 = 1 << 20;

@@ -4,6 +4,7 @@
 //! [`json()`] say it. Only raw images and disks are read anywhere but at their start: unpacking gigabytes
 //! to look at a superblock would not be inspecting.
 
+pub(crate) mod boot;
 pub(crate) mod fs;
 pub(crate) mod sparse;
 mod warnings;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use bmap::holes::{self, Support};
 use bmap::xml::{self, BmapFile};
 use bmap::{BlockMap, ByteRange};
-use image::table::{self, Loader, Table};
+use image::table::{self, Table};
 use image::{Format, Image, Kind, Options, SNIFF_LEN, sniff};
 
 use crate::discover;
@@ -52,8 +53,8 @@ pub(crate) struct Contents {
     pub(crate) table_error: Option<String>,
     /// Length of the head, which is written last.
     pub(crate) head_len: u64,
-    /// Boot images in the head.
-    pub(crate) loaders: Vec<Loader>,
+    /// The boot image that it is, or that is in its head.
+    pub(crate) boot: Option<boot::Boot>,
     /// Filesystems by the number of their partition; 0 is the image as a whole.
     pub(crate) filesystems: Vec<(u32, fs::Filesystem)>,
 }
@@ -171,8 +172,26 @@ fn contents(path: &Path) -> Result<Contents, AppError> {
         _ => None,
     });
     let head_len = table::head_len(table.as_ref());
-    let loaders = table::loaders(&head);
-    Ok(Contents { format, size, data, table, table_error, head_len, loaders, filesystems })
+    let boot = if filesystems.iter().any(|(number, _)| *number == NO_PARTITION) {
+        None
+    } else {
+        boot::look(&look_further(file, size, head)?, size, table.as_ref())
+    };
+    Ok(Contents { format, size, data, table, table_error, head_len, boot, filesystems })
+}
+
+/// More of a file's start, for boot images: of one that is packed, what there is already.
+fn look_further(file: Option<&File>, size: Option<u64>, head: Vec<u8>) -> Result<Vec<u8>, AppError> {
+    let (Some(file), Some(size)) = (file, size) else { return Ok(head) };
+    let wanted = usize::try_from(size).unwrap_or(usize::MAX).min(boot::LOOK);
+    if wanted <= head.len() {
+        return Ok(head);
+    }
+    let (mut head, done) = (head.clone(), head.len());
+    head.resize(wanted, 0);
+    let at = u64::try_from(done).unwrap_or(u64::MAX);
+    file.read_exact_at(&mut head[done..], at).map_err(|error| AppError::io("cannot read", error))?;
+    Ok(head)
 }
 
 /// How much of `extent` a map leaves out, in bytes.

@@ -346,6 +346,11 @@ impl Description {
         self.signatures().reduce(|all, signed| all && signed)
     }
 
+    /// Has one of them a signature, but not each?
+    pub fn is_signed_in_part(&self) -> bool {
+        self.is_signed() == Some(false) && self.signatures().any(|signed| signed)
+    }
+
     /// By how many bytes the images found end beyond what was looked at; 0 if nothing lacks. Padding and room
     /// for a signature do not lack ([`Ivt::least_end`]). More than 0 means a file that was cut, unless only its
     /// head was handed over.
@@ -441,7 +446,7 @@ impl fmt::Display for Description {
         }
         match self.is_signed() {
             Some(true) => write!(f, "\nsigned"),
-            Some(false) if self.signatures().any(|signed| signed) => write!(f, "\nsigned in part only"),
+            Some(false) if self.is_signed_in_part() => write!(f, "\nsigned in part only"),
             Some(false) => write!(f, "\nnot signed"),
             None => Ok(()),
         }
@@ -449,6 +454,17 @@ impl fmt::Display for Description {
 }
 
 impl Description {
+    /// One of the findings in words, as [`Display`](fmt::Display) has it on its line.
+    pub fn words(&self, finding: &Finding) -> String {
+        struct Line<'d>(&'d Description, &'d Finding);
+        impl fmt::Display for Line<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.line(self.1, f)
+            }
+        }
+        Line(self, finding).to_string()
+    }
+
     fn line(&self, finding: &Finding, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match finding {
             Finding::Broken(error) => write!(f, "{error}"),
@@ -488,7 +504,10 @@ impl Description {
                 match ivt.length() {
                     Ok(length) => {
                         write!(f, ", {length} bytes")?;
-                        self.missing(ivt.at, length.into(), f)
+                        // Padding, and room for a signature, may lack.
+                        let lacks =
+                            ivt.least_end().is_ok_and(|end| end > u64::try_from(self.length).unwrap_or(u64::MAX));
+                        if lacks { self.missing(ivt.at, length.into(), f) } else { Ok(()) }
                     }
                     Err(error) => write!(f, "; {error}"),
                 }

@@ -4,6 +4,7 @@ use bmap::ByteRange;
 use image::Format;
 use image::table::{Problem, Table};
 
+use super::boot::Boot;
 use super::{Contents, Found, Map, Report, uncovered};
 use crate::discover::shown;
 use crate::render::text;
@@ -62,16 +63,19 @@ fn of_contents(contents: &Contents, stored: u64, list: &mut Vec<Warning>) {
     }
     if let Some(table) = &contents.table {
         list.extend(table.problems.iter().map(|problem| warning(problem_kind(problem), problem.to_string())));
-        for loader in &contents.loaders {
-            let meets = |extent: ByteRange| loader.extent.is_some_and(|loader| loader.intersect(extent).is_some());
+        if let Some(boot) = &contents.boot {
+            let meets = |extent: ByteRange| boot.extent().is_some_and(|loader| loader.intersect(extent).is_some());
             let real = table.partitions.iter().filter(|part| !part.kind.is_extended());
             for part in real.filter(|part| meets(part.extent)) {
-                let text = format!("the loader at byte {} reaches into partition {}", loader.offset, part.number);
+                let text = format!("the loader at byte {} reaches into partition {}", boot.at, part.number);
                 list.push(warning("loader_in_partition", text));
             }
         }
-    } else if contents.table_error.is_none() && contents.filesystems.is_empty() && contents.loaders.is_empty() {
+    } else if contents.table_error.is_none() && contents.filesystems.is_empty() && contents.boot.is_none() {
         list.push(warning("no_table", "there is no partition table at its start: is this the image of a whole disk?"));
+    }
+    if let Some(boot) = &contents.boot {
+        of_boot(boot, list);
     }
     if let Some(size) = contents.size.filter(|size| contents.table.is_some() && size % 512 != 0) {
         let text = format!("its length, {size} bytes, is no multiple of 512: it may have been cut short");
@@ -90,6 +94,22 @@ fn of_contents(contents: &Contents, stored: u64, list: &mut Vec<Warning>) {
     }
 }
 
+/// What is wrong with a boot image, and with its place.
+fn of_boot(boot: &Boot, list: &mut Vec<Warning>) {
+    for problem in &boot.problems {
+        list.push(warning("loader_damaged", format!("the boot image is damaged: {problem}")));
+    }
+    if boot.is_misplaced()
+        && let (Some(family), Some(place)) = (boot.description.family(), boot.belongs().first())
+    {
+        let text = format!(
+            "the loader seems to be for {family}, whose ROM looks for it at byte {}; it lies at byte {}",
+            place.user, boot.at
+        );
+        list.push(warning("loader_misplaced", text));
+    }
+}
+
 fn without_map(contents: &Contents, list: &mut Vec<Warning>) {
     if contents.format != Format::Raw {
         list.push(warning(
@@ -99,6 +119,7 @@ fn without_map(contents: &Contents, list: &mut Vec<Warning>) {
     } else if let (Some(size), Some(data)) = (contents.size, contents.data)
         && data >= size
         && size > 0
+        && (contents.boot.is_none() || contents.table.is_some())
     {
         list.push(warning(
             "no_holes",
@@ -152,9 +173,12 @@ fn of_pair(contents: &Contents, map: &Map, list: &mut Vec<Warning>) {
             }
         }
     }
-    for loader in &contents.loaders {
-        if let Some(extent) = loader.extent.or(ByteRange::at(loader.offset, 512)) {
-            check("loader_unmapped", format!("all of the loader at byte {}", loader.offset), extent);
+    if let Some(boot) = &contents.boot {
+        if let Some(extent) = boot.extent().or(ByteRange::at(boot.at, 512)) {
+            check("loader_unmapped", format!("all of the loader at byte {}", boot.at), extent);
+        }
+        for other in boot.others.iter().filter_map(|other| ByteRange::at(other.offset, 512)) {
+            check("loader_unmapped", format!("all of the loader at byte {}", other.start()), other);
         }
     }
     for (number, found) in &contents.filesystems {

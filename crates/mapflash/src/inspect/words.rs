@@ -3,9 +3,11 @@
 use std::io::{self, Write};
 
 use image::Format;
-use image::table::{Backup, Loader, LoaderKind, Table};
+use image::table::{Backup, Table};
+use imx_usb::bootimage::describe::Finding;
 use serde_json::{Value, json};
 
+use super::boot::{Boot, chips_at};
 use super::{Contents, Found, Map, Report, uncovered};
 use crate::discover::shown;
 use crate::render::text::{count, exact, percent, printable, size};
@@ -23,7 +25,8 @@ pub(crate) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
         if let Some(len) = contents.size.filter(|_| contents.format != Format::Raw) {
             line(out, "unpacked", &exact(len))?;
         }
-        if let (Some(data), Some(len)) = (contents.data, contents.size) {
+        let is_disk = contents.table.is_some() || contents.boot.is_none();
+        if let (Some(data), Some(len), true) = (contents.data, contents.size, is_disk) {
             line(out, "data", &format!("{}, {}; the rest is holes", size(data), percent(data, len)))?;
         }
         if let Some(table) = &contents.table {
@@ -45,8 +48,10 @@ pub(crate) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
         for (_, found) in contents.filesystems.iter().filter(|(number, _)| *number == 0) {
             line(out, "filesystem", &filesystem(found))?;
         }
-        for loader in &contents.loaders {
-            line(out, "loader", &loader_line(loader))?;
+        if let Some(boot) = &contents.boot {
+            for (key, value) in boot_lines(boot) {
+                line(out, key, &value)?;
+            }
         }
     }
     if let Found::Sparse(sparse) = &report.found {
@@ -76,11 +81,14 @@ fn what(report: &Report) -> String {
                 format => format!(", packed by {format}"),
             };
             let whole = contents.filesystems.iter().find(|(number, _)| *number == 0);
-            let loader_file = contents.loaders.first().filter(|loader| loader.offset == 0);
-            let what = match (&contents.table, whole, loader_file) {
+            let what = match (&contents.table, whole, &contents.boot) {
                 (Some(_), ..) => "a disk image",
                 (None, Some(_), _) => "a filesystem image",
-                (None, None, Some(_)) => "a boot loader",
+                (None, None, Some(boot)) => match boot.kind() {
+                    "fit" => "U-Boot without its loader, as a FIT",
+                    "legacy" => "U-Boot without its loader",
+                    _ => "a boot loader",
+                },
                 (None, None, None) => "a raw image",
             };
             format!("{what}{packed}")
@@ -114,19 +122,65 @@ fn filesystem(found: &super::fs::Filesystem) -> String {
     }
 }
 
-fn loader_line(loader: &Loader) -> String {
-    let kind = match loader.kind {
-        LoaderKind::Ivt { version } => format!("IVT {version:02x}"),
-        LoaderKind::Container { containers } => count(usize::from(containers), "container"),
-    };
-    let mut line = format!("{kind} at {}", exact(loader.offset));
-    if let Some(chips) = loader.chips() {
-        line.push_str(&format!(", where {chips} look for one"));
+/// What is known about a boot image, as lines.
+fn boot_lines(boot: &Boot) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    let description = &boot.description;
+    if description.loader_at().is_some() {
+        let mut words = Vec::new();
+        if boot.at > 0 {
+            let place = boot.chips().map_or(String::new(), |chips| format!(", where {chips} look for one"));
+            words.push(format!("at {}{place}", exact(boot.at)));
+        }
+        words.extend(description.loader_bytes().map(|bytes| format!("{} long", size(bytes))));
+        lines.push(("loader", words.join(", ")));
     }
-    if let Some(extent) = loader.extent {
-        line.push_str(&format!(", {} long", size(extent.len())));
+    if let Some(family) = description.family() {
+        lines.push(("for", format!("{family}, by its addresses")));
     }
-    line
+    if let Some(signed) = boot.signed() {
+        let word = match (signed, description.is_signed_in_part()) {
+            (true, _) => "yes; whether a chip takes it, its fuses decide",
+            (false, true) => "in part only",
+            (false, false) => "no: a closed chip refuses it",
+        };
+        let encrypted = if description.is_encrypted() { "; encrypted in part or whole" } else { "" };
+        lines.push(("signed", format!("{word}{encrypted}")));
+    }
+    for (n, part) in boot.parts().into_iter().enumerate() {
+        lines.push((if n == 0 { "parts" } else { "" }, printable(&part)));
+    }
+    if let Some(stages) = &boot.stages {
+        lines.push(("over USB", stages.to_string()));
+    }
+    if !boot.on_disk
+        && let Some(places) = places(boot)
+    {
+        lines.push(("on a card", places));
+    }
+    for other in &boot.others {
+        lines.push(("loader", format!("another one at {}", exact(other.offset))));
+    }
+    lines
+}
+
+/// Where a loader is written to, by the chips it is for.
+fn places(boot: &Boot) -> Option<String> {
+    // Flash memory of another kind has it behind a header.
+    let has_header = boot.description.findings.iter().any(|finding| matches!(finding, Finding::FlexSpi(_)));
+    let place = |at: u32| if at == 0 { "its start".to_owned() } else { exact(at.into()) };
+    let mut on_cards: Vec<String> = boot.belongs().iter().map(|belongs| place(belongs.user)).collect();
+    on_cards.dedup();
+    let mut on_boot: Vec<String> = boot.belongs().iter().filter_map(|belongs| belongs.boot.map(place)).collect();
+    on_boot.dedup();
+    if on_cards.is_empty() || has_header {
+        return None;
+    }
+    let mut words = format!("at {}", on_cards.join(" or "));
+    if !on_boot.is_empty() {
+        words.push_str(&format!("; in an eMMC boot partition at {}", on_boot.join(" or ")));
+    }
+    Some(words)
 }
 
 fn map_line(map: &Map, alone: bool) -> String {
@@ -173,7 +227,7 @@ pub(crate) fn json(report: &Report) -> Value {
         put("data", json!(contents.data));
         put("head", json!(contents.head_len));
         put("table", contents.table.as_ref().map_or(Value::Null, |table| table_json(table, contents)));
-        put("loaders", contents.loaders.iter().map(loader_json).collect());
+        put("loaders", contents.boot.as_ref().map_or(json!([]), loaders_json));
         let whole = contents.filesystems.iter().find(|(number, _)| *number == 0);
         put("filesystem", whole.map_or(Value::Null, |(_, found)| filesystem_json(found)));
     }
@@ -244,14 +298,31 @@ fn filesystem_json(found: &super::fs::Filesystem) -> Value {
     json!({ "type": found.name, "label": found.label, "size": found.size })
 }
 
-fn loader_json(loader: &Loader) -> Value {
-    json!({
-        "offset": loader.offset,
-        "kind": match loader.kind {
-            LoaderKind::Ivt { .. } => "ivt",
-            LoaderKind::Container { .. } => "container",
-        },
-        "chips": loader.chips(),
-        "size": loader.extent.map(|extent| extent.len()),
-    })
+/// The boot image first, then places where a ROM would find another.
+fn loaders_json(boot: &Boot) -> Value {
+    let description = &boot.description;
+    let usb = boot.stages.iter().flat_map(|stages| &stages.parts);
+    let first = json!({
+        "offset": boot.at,
+        "kind": boot.kind(),
+        "chips": boot.chips(),
+        "size": description.loader_bytes(),
+        "family": description.family().map(|family| family.to_string()),
+        "signed": boot.signed(),
+        "encrypted": description.is_encrypted(),
+        "parts": boot.parts(),
+        "usb": usb.map(|stage| json!({
+            "protocol": stage.protocol.name(),
+            "offset": stage.bytes.start,
+            "size": stage.bytes.len(),
+        })).collect::<Vec<_>>(),
+        "belongs": boot.belongs().iter().map(|place| json!({ "card": place.user, "boot": place.boot }))
+            .collect::<Vec<_>>(),
+        "problems": boot.problems,
+    });
+    let others = boot.others.iter().map(|other| {
+        let container = boot.kind() == "container";
+        json!({ "offset": other.offset, "kind": "other", "chips": chips_at(other.offset, container), "size": null })
+    });
+    std::iter::once(first).chain(others).collect()
 }

@@ -1,6 +1,7 @@
 //! `mapflash inspect`
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 
 use crate::support::{Room, golden};
@@ -14,9 +15,93 @@ fn disk(room: &Room) -> fs::File {
     for (run, at) in runs.chunks_exact(512).zip([0, 512, 1024, 16_760_320, 16_776_704]) {
         file.write_all_at(run, at).unwrap();
     }
-    // An image vector table where an i.MX8MP looks for one.
-    file.write_all_at(&[0xd1, 0x00, 0x20, 0x41], 32 << 10).unwrap();
+    // A loader where an i.MX8MP looks for one.
+    file.write_all_at(&boot_image("imx8mp.bin"), 32 << 10).unwrap();
     file
+}
+
+/// A boot image of the imx-usb crate; its `tests/data/README.md` says how they were made.
+fn boot_image(name: &str) -> Vec<u8> {
+    let path = format!("{}/../imx-usb/tests/data/{name}.gz", env!("CARGO_MANIFEST_DIR"));
+    let mut bytes = Vec::new();
+    flate2::read::GzDecoder::new(fs::File::open(path).unwrap()).read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// The kinds of the warnings about a file.
+fn warnings(room: &Room, name: &str) -> Vec<String> {
+    let result = room.run(&["--json", "inspect", name]).expect(0).last();
+    let warnings = result["warnings"].as_array().unwrap().clone();
+    warnings.iter().map(|warning| warning["kind"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn boot_images_are_described() {
+    let room = Room::new();
+    for (name, format) in [
+        ("imx8mq-hdmi-fit.bin", "ivt"),
+        ("imx8qxp-seco.bin", "container"),
+        ("imx95-flash.bin", "container"),
+        ("imx91-flexspi.bin", "container"),
+        ("imx93-encrypted.bin", "container"),
+        ("imx6-plugin.imx", "ivt"),
+        ("u-boot.itb", "fit"),
+        ("u-boot.img", "legacy"),
+    ] {
+        room.write(name, &boot_image(name));
+        let golden_name = format!("inspect-{}.txt", name.replace('.', "-"));
+        golden(&golden_name, &room.run(&["inspect", name]).expect(0).stdout);
+        let result = room.run(&["--json", "inspect", name]).expect(0).last();
+        assert_eq!((&result["loaders"][0]["kind"], &result["warnings"]), (&format.into(), &serde_json::json!([])));
+    }
+    let result = room.run(&["--json", "inspect", "imx95-flash.bin"]).expect(0).last();
+    let usb = &result["loaders"][0]["usb"];
+    assert_eq!(usb[0], serde_json::json!({ "protocol": "SDPS", "offset": 0, "size": 0xd800 }));
+    assert_eq!(usb[1], serde_json::json!({ "protocol": "SDPV", "offset": 0xd800, "size": 105_348 - 0xd800 }));
+    assert_eq!(result["loaders"][0]["signed"], false);
+    // Packed ones too.
+    room.gzip("imx95-flash.bin", "imx95-flash.bin.gz");
+    let result = room.run(&["--json", "inspect", "imx95-flash.bin.gz"]).expect(0).last();
+    assert_eq!(result["loaders"][0]["family"], "i.MX95 or later");
+}
+
+#[test]
+fn damage_to_boot_images_is_a_warning() {
+    let room = Room::new();
+    let mut image = boot_image("imx93-flash.bin");
+    room.write("cut.bin", &image[..15_000]);
+    golden("inspect-cut-loader.txt", &room.run(&["inspect", "cut.bin"]).expect(0).stdout);
+    image[0x2400] ^= 1;
+    room.write("changed.bin", &image);
+    let ran = room.run(&["inspect", "changed.bin"]).expect(0);
+    assert!(ran.stdout.contains("image 0 of the container at 0x400, which lies at 0x2400, does not match its hash"));
+    assert_eq!(warnings(&room, "changed.bin"), ["loader_damaged"]);
+    // Firmware alone starts nothing.
+    room.write("firmware.bin", &image[..0x400]);
+    assert_eq!(warnings(&room, "firmware.bin"), ["loader_damaged", "loader_damaged"]);
+}
+
+#[test]
+fn a_loader_where_no_rom_of_its_chip_looks_is_a_warning() {
+    let room = Room::new();
+    let file = disk(&room);
+    assert_eq!(warnings(&room, "disk.wic"), Vec::<String>::new());
+    file.write_all_at(&boot_image("imx8mm.bin"), 32 << 10).unwrap();
+    let ran = room.run(&["inspect", "disk.wic"]).expect(0);
+    assert!(ran.stdout.contains("i.MX8M Quad or Mini, whose ROM looks for it at byte 33792; it lies at byte 32768"));
+    assert_eq!(warnings(&room, "disk.wic"), ["loader_misplaced"]);
+    // Files in partitions are no business of the ROM's.
+    file.write_all_at(&[0; 11264], 32 << 10).unwrap();
+    file.write_all_at(&boot_image("imx8mm.bin"), (8 << 20) - 0x8000 + 0x1_0000).unwrap();
+    let result = room.run(&["--json", "inspect", "disk.wic"]).expect(0).last();
+    assert_eq!(result["loaders"], serde_json::json!([]));
+    // The tag behind a loader tells where it begins, wherever that is.
+    let mut tagged = boot_image("imx8mm.bin");
+    let length = tagged.len();
+    tagged.extend(format!("UUUBURNXXOEUZX7+A-XY5601QQWWZ{length}\n").as_bytes());
+    file.write_all_at(&tagged, 33 << 10).unwrap();
+    let ran = room.run(&["inspect", "disk.wic"]).expect(0);
+    assert!(ran.stdout.contains("over USB  to the ROM 11264 bytes from 0x8400 by SDP\n"), "{}", ran.stdout);
 }
 
 #[test]
