@@ -118,6 +118,8 @@ pub enum Event {
         /// Which repetition this is, from 1.
         attempt: u32,
     },
+    /// A board is done, well or not: its last stage is over.
+    BoardDone,
     /// A board was lost and is waited for.
     Lost {
         /// How it left.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bmap::BlockSize;
+use bmap::{BlockSize, ByteRange};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::board::choose::Name;
@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// List the disks one could write to
     Disks(DisksArgs),
+    /// Write an image to the eMMC or SD card of boards over USB, and prove it there
+    Flash(Box<FlashArgs>),
     /// List the boards on USB: where, which chip, in which stage
     Boards(BoardsArgs),
     /// Run a boot image on a board, up to fastboot; writes nothing
@@ -196,6 +198,146 @@ pub(crate) struct BoardsArgs {
     pub(crate) bus: BusArgs,
 }
 
+/// `mapflash flash`
+#[derive(Debug, Args)]
+pub(crate) struct FlashArgs {
+    /// The image: raw, gzip, zstd, xz or bzip2, told by content; - is standard input. A boot image (flash.bin) goes to a
+    /// boot partition by itself
+    pub(crate) image: PathBuf,
+    /// What a bare board is booted with [default: the loader inside the image]
+    #[arg(long, value_name = "FLASH.BIN")]
+    pub(crate) boot: Option<PathBuf>,
+    /// Where to: emmc, sd, boot0, boot1, or a partition by its name
+    #[arg(long, value_name = "PLACE", default_value = "emmc")]
+    pub(crate) to: String,
+    /// Which board: its port (1-4.2), its serial number, or udp:HOST, with :PORT if need be; may be repeated [default: the only one]
+    #[arg(short, long, value_name = "BOARD", conflicts_with = "all")]
+    pub(crate) board: Vec<Name>,
+    /// All boards that are there, at the same time
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Wait until a board is there, and for one that was unplugged to come back
+    #[arg(short, long)]
+    pub(crate) wait: bool,
+    /// The block map [default: looked for beside the image]
+    #[arg(long, value_name = "FILE", conflicts_with = "nobmap")]
+    pub(crate) bmap: Option<PathBuf>,
+    /// Use no block map, even if one lies beside the image: every byte counts
+    #[arg(long)]
+    pub(crate) nobmap: bool,
+    /// Do not check the image against the digests in the block map
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+    /// How the board proves what it holds
+    #[arg(long, value_enum, default_value_t = VerifyArg::Crc32)]
+    pub(crate) verify: VerifyArg,
+    /// How bytes go over the bus
+    #[arg(long, value_enum, default_value_t = WireArg::Auto)]
+    pub(crate) wire: WireArg,
+    /// Ask the board first what it holds, and send only what differs; by SHA-256, or by CRC-32 with --delta=crc
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "sha256", value_name = "SUM")]
+    pub(crate) delta: Option<DeltaArg>,
+    /// Go on where an interrupted job was: what it sent is compared first
+    #[arg(long, conflicts_with = "delta")]
+    pub(crate) resume: bool,
+    /// What becomes of blocks that the map leaves out
+    #[arg(long, value_enum, default_value_t = FlashHolesArg::Auto)]
+    pub(crate) holes: FlashHolesArg,
+    /// Leave these bytes of the board as they are, whatever the image holds there: START-END or START+LENGTH, with K, M
+    /// or G behind a number; may be repeated
+    #[arg(long, value_name = "RANGE", value_parser = byte_range)]
+    pub(crate) keep: Vec<ByteRange>,
+    /// Write zeros over the gap in front of the first partition, where U-Boot keeps its environment
+    #[arg(long)]
+    pub(crate) clear_env: bool,
+    /// Do not clear the old partition table and loader first, for a board that cannot be reached again
+    #[arg(long)]
+    pub(crate) keep_head: bool,
+    /// Then write LOADER [default: what --boot names] to this boot partition of the eMMC, prove it, and boot from there
+    #[arg(long, value_names = ["PART", "LOADER"], num_args = 1..=2)]
+    pub(crate) boot_partition: Option<Vec<String>>,
+    /// Bytes in front of the loader in a boot partition [default: by the chip]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) boot_offset: Option<u64>,
+    /// U-Boot's number of the card [default: found out and checked]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..16))]
+    pub(crate) mmc: Option<u32>,
+    /// The most that is sent at once [default: what is safe, 64M at most]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) download: Option<u64>,
+    /// What the board does when all is proven
+    #[arg(long, value_enum, default_value_t = ThenArg::Stay)]
+    pub(crate) then: ThenArg,
+    /// Print what would be done and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Take zstd images whose window is larger than 128 MiB; unpacking them takes as much memory
+    #[arg(long)]
+    pub(crate) allow_large_windows: bool,
+    /// How many threads unpack and hash [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub(crate) threads: Option<usize>,
+    #[command(flatten)]
+    pub(crate) bus: BusArgs,
+}
+
+/// How a board proves what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VerifyArg {
+    /// By CRC-32 where its U-Boot has that, otherwise by SHA-256
+    Crc32,
+    /// By SHA-256
+    Sha256,
+    /// Not at all
+    None,
+}
+
+/// How bytes go over the bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WireArg {
+    /// As is measured to be fastest
+    Auto,
+    /// As they are
+    Raw,
+    /// Packed by LZ4 where that is smaller
+    Lz4,
+    /// Packed by gzip where that is smaller
+    Gzip,
+}
+
+/// By what it is decided that bytes need not be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeltaArg {
+    /// By SHA-256
+    Sha256,
+    /// By CRC-32
+    Crc,
+}
+
+/// What becomes of blocks on a board that a block map leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FlashHolesArg {
+    /// Leave, and say so
+    Auto,
+    /// Leave what the board holds there
+    Leave,
+    /// Write zeros there, and prove them like data
+    Zero,
+    /// Erase there; what then reads is the card's choice
+    Erase,
+}
+
+/// What a board does at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ThenArg {
+    /// Stays in fastboot
+    Stay,
+    /// Resets
+    Reset,
+    /// Leaves fastboot and goes on booting
+    Continue,
+}
+
 /// `mapflash boot`
 #[derive(Debug, Args)]
 pub(crate) struct BootArgs {
@@ -280,6 +422,33 @@ fn block_size(text: &str) -> Result<BlockSize, String> {
     bytes.and_then(BlockSize::new).ok_or_else(|| format!("a block has 1 to {} bytes", BlockSize::MAX))
 }
 
+/// A number of bytes, decimal or with 0x, with K, M or G behind it for KiB, MiB and GiB.
+fn bytes(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 1_u64 << 30),
+        _ => (text, 1),
+    };
+    let number = match digits.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => digits.parse().ok(),
+    };
+    number.and_then(|number: u64| number.checked_mul(factor)).ok_or_else(|| "that is no number of bytes".to_owned())
+}
+
+/// `START-END` or `START+LENGTH`, in whole sectors.
+fn byte_range(text: &str) -> Result<ByteRange, String> {
+    let wrong = || "a range is START-END or START+LENGTH, in multiples of 512 bytes".to_owned();
+    let range = match (text.split_once('+'), text.split_once('-')) {
+        (Some((start, len)), _) => ByteRange::at(bytes(start)?, bytes(len)?),
+        (None, Some((start, end))) => ByteRange::new(bytes(start)?, bytes(end)?),
+        (None, None) => None,
+    };
+    let sectors = |range: &ByteRange| range.start().is_multiple_of(512) && range.end().is_multiple_of(512);
+    range.filter(|range| !range.is_empty() && sectors(range)).ok_or_else(wrong)
+}
+
 fn threads(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|count| (1..=256).contains(count)).ok_or_else(|| "1 to 256 threads".to_owned())
 }
@@ -292,6 +461,15 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ranges_are_whole_sectors() {
+        assert_eq!(byte_range("4M-0x410000").unwrap(), ByteRange::new(4 << 20, 0x41_0000).unwrap());
+        assert_eq!(byte_range("1G+64K").unwrap(), ByteRange::at(1 << 30, 64 << 10).unwrap());
+        for bad in ["", "4M", "4M-", "5-1024", "4M-4M", "4M-1M", "1K+100", "16777216T+1"] {
+            assert!(byte_range(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

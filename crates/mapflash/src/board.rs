@@ -3,7 +3,9 @@
 //! - [`Hub`]: the bus and the table of chips, as the arguments say.
 //! - [`look`]: what is on the bus, with serial numbers, and why something is no board.
 //! - [`choose`]: the boards that are meant.
+//! - [`boot_image`]: what bare boards are booted with.
 
+pub(crate) mod boot_image;
 pub(crate) mod choose;
 pub(crate) mod look;
 

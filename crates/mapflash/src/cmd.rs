@@ -8,6 +8,7 @@ pub(crate) mod create;
 pub(crate) mod demo;
 pub(crate) mod disks;
 pub(crate) mod doctor;
+pub(crate) mod flash;
 pub(crate) mod inspect;
 pub(crate) mod man;
 mod output;

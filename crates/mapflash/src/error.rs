@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use bmap::ByteRange;
 use bmap::holes::HolesError;
 use bmap::xml::XmlError;
+use flasher::board::BoardError;
 use flasher::target::{Refusal, TargetError};
 use flasher::{Failure, FlashError, TargetState};
 use image::{Format, ImageError};
@@ -100,6 +101,15 @@ pub(crate) enum Cause {
     /// A board could not be booted.
     #[error(transparent)]
     Boot(BootError),
+    /// A board does not hold what it should.
+    #[error("{name}")]
+    Board {
+        /// Which.
+        name: String,
+        /// Why.
+        #[source]
+        error: BoardError,
+    },
     /// Several boards, of which some failed; what of each, in order.
     #[error("{} of {of} boards failed: {}", .failed.len(), sentences(.failed))]
     Boards {
@@ -217,6 +227,20 @@ impl AppError {
         Self { cause: Box::new(Cause::Flash(error)), state, device, signal }
     }
 
+    /// A board that failed, perhaps because of a signal.
+    pub(crate) fn of_board(name: &str, error: BoardError, state: TargetState, signal: Option<u8>) -> Self {
+        let signal = signal.filter(|_| matches!(error, BoardError::Cancelled));
+        let cause = match error {
+            // What is wrong with the image is no board's matter.
+            BoardError::Source(error) => match std::sync::Arc::try_unwrap(error) {
+                Ok(error) => Cause::Flash(error),
+                Err(error) => Cause::Board { name: name.to_owned(), error: BoardError::Source(error) },
+            },
+            error => Cause::Board { name: name.to_owned(), error },
+        };
+        Self { cause: Box::new(cause), state, device: true, signal }
+    }
+
     /// Boards that failed, out of so many. One alone is that failure.
     pub(crate) fn of_boards(mut failed: Vec<Self>, of: usize) -> Self {
         match failed.pop() {
@@ -258,9 +282,26 @@ impl AppError {
             Bus(BusError::NoUsb { .. }) | NoBoard { .. } => Status::NoDevice,
             SeveralBoards(_) | Usage(_) => Status::Usage,
             Boot(error) => boot_status(&error.problem),
+            Board { error, .. } => self.board_status(error),
             Boards { .. } if self.signal.is_some() => self.signal.map_or(Status::Failed, Status::Signal),
             Boards { failed, .. } => worst(failed.iter().map(Self::status)),
             _ => Status::Failed,
+        }
+    }
+
+    fn board_status(&self, error: &BoardError) -> Status {
+        match error {
+            BoardError::NotHeld { .. } => Status::NotHeld,
+            BoardError::NoProof => Status::NoProof,
+            BoardError::TooSmall { .. } | BoardError::NoPlace { .. } | BoardError::Card(_) => Status::Refused,
+            BoardError::NotThere { .. } => Status::NoDevice,
+            BoardError::Boot(error) => boot_status(&error.problem),
+            BoardError::Source(error) => self.flash_status(error),
+            BoardError::Cancelled => self.signal.map_or(Status::Failed, Status::Signal),
+            BoardError::NoBootImage { .. } | BoardError::Bus(_) | BoardError::Cannot { .. } | BoardError::Panicked => {
+                Status::Failed
+            }
+            _ => Status::DeviceFailed,
         }
     }
 
@@ -308,6 +349,7 @@ impl AppError {
             Cause::NoBoard { .. } => "no_board",
             Cause::SeveralBoards(_) => "several_boards",
             Cause::Boot(error) => boot_kind(&error.problem),
+            Cause::Board { error, .. } => board_kind(error),
             Cause::Boards { failed, .. } => match failed.as_slice() {
                 [only] => only.kind(),
                 _ => "boards",
@@ -364,6 +406,27 @@ fn boot_status(problem: &Problem) -> Status {
         | Problem::Unsigned
         | Problem::Cancelled => Status::Failed,
         _ => Status::DeviceFailed,
+    }
+}
+
+fn board_kind(error: &BoardError) -> &'static str {
+    match error {
+        BoardError::Bus(_) => "usb",
+        BoardError::Open(_) => "board_open",
+        BoardError::Boot(error) => boot_kind(&error.problem),
+        BoardError::NoBootImage { .. } => "no_boot_image",
+        BoardError::Refused { .. } => "board_refused",
+        BoardError::NotHeld { .. } => "not_held",
+        BoardError::Source(error) => flash_kind(error),
+        BoardError::Cancelled => "cancelled",
+        BoardError::TooSmall { .. } => "too_small",
+        BoardError::NoPlace { .. } | BoardError::Card(_) => "no_place",
+        BoardError::Cannot { .. } => "board_cannot",
+        BoardError::NoProof => "no_proof",
+        BoardError::Another { .. } => "board_another",
+        BoardError::NotThere { .. } => "no_board",
+        BoardError::LostAgain { .. } => "board_lost",
+        _ => "board_failed",
     }
 }
 

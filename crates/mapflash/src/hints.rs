@@ -5,6 +5,7 @@ use std::os::unix::fs::FileTypeExt as _;
 
 use bmap::xml::XmlError;
 use flasher::FlashError;
+use flasher::board::BoardError;
 use flasher::disk::Use;
 use flasher::target::{Refusal, TargetError};
 use image::ImageError;
@@ -43,6 +44,7 @@ pub(crate) fn hints(error: &AppError) -> Vec<String> {
         }
         Cause::SeveralBoards(_) => one("--board names the one that is meant; 'mapflash boards' lists them"),
         Cause::Boot(error) => of_boot(&error.problem),
+        Cause::Board { error, .. } => of_board(error),
         Cause::Boards { failed, .. } => failed.iter().flat_map(hints).collect(),
         Cause::Chips { .. } | Cause::Usage(_) | Cause::Bus(_) | Cause::Unwell(_) => Vec::new(),
         Cause::TargetIsSource { .. }
@@ -52,6 +54,29 @@ pub(crate) fn hints(error: &AppError) -> Vec<String> {
         | Cause::Empty(_)
         | Cause::Shorter { .. }
         | Cause::Declined(_) => Vec::new(),
+    }
+}
+
+fn of_board(error: &BoardError) -> Vec<String> {
+    match error {
+        BoardError::Boot(error) => of_boot(&error.problem),
+        BoardError::NoBootImage { .. } => one("give the boot image for this board: --boot FLASH.BIN"),
+        BoardError::Open(OpenError::Denied { .. }) => one("'mapflash doctor' says what gives you access"),
+        BoardError::Open(OpenError::Busy { .. }) => one("'mapflash doctor' says which program has it"),
+        BoardError::NotThere { .. } => one("'mapflash boards' lists boards, --wait waits for one"),
+        BoardError::NotHeld { .. } => {
+            one("its eMMC may be worn out: try another board with the same cable, then replace it")
+        }
+        BoardError::Refused { .. } => one("its eMMC refuses to write there: it may be write-protected or worn out"),
+        BoardError::Card(_) => one("--mmc N names the card by U-Boot's number; --to sd means the SD card"),
+        BoardError::NoProof => {
+            one("use a U-Boot with 'crc32 -v' or 'hash sha256' and UCmd to have it proven, or --verify none")
+        }
+        BoardError::Another { .. } => one("plug the first board in again, or begin anew with the one that is there"),
+        error if error.is_lost() => one(
+            "switch the board off and on, and run it again with --resume; if that keeps happening try another cable or port",
+        ),
+        _ => Vec::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What will be done: arguments with defaults filled in and the block map found. Everything behind this file sees
 //! jobs, never arguments.
 
+mod flash;
 pub(crate) mod stdin;
 
 use std::num::NonZeroUsize;
@@ -15,6 +16,8 @@ use image::{Image, ImageError, Kind, Options};
 use crate::args::{CopyArgs, CreateArgs, HolesArg, VerifyArgs};
 use crate::discover::{self, shown};
 use crate::error::{AppError, Cause};
+
+pub(crate) use flash::Flash;
 
 /// Where an image comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -75,6 +75,7 @@ fn run(command: Command, display: &Display) -> Result<(), AppError> {
         Command::Verify(args) => cmd::verify::run(job::Verify::from(args), display),
         Command::Inspect(args) => cmd::inspect::run(&args, display),
         Command::Disks(args) => cmd::disks::run(&args, display),
+        Command::Flash(args) => cmd::flash::run(*args, display),
         Command::Boards(args) => cmd::boards::run(&args, display),
         Command::Boot(args) => cmd::boot::run(&args, display),
         Command::Doctor(args) => cmd::doctor::run(&args, display),

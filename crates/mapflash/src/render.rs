@@ -6,6 +6,7 @@
 //! goes to standard error.
 
 mod bar;
+pub(crate) mod boards;
 pub(crate) mod json;
 mod lines;
 mod notes;
@@ -93,6 +94,11 @@ impl Display {
     /// How it shows.
     pub(crate) fn style(&self) -> Style {
         self.style
+    }
+
+    /// Whether progress is told in JSON.
+    fn tells_progress(&self) -> bool {
+        matches!(&self.lock().renderer, Renderer::Json(json) if json.tells_progress())
     }
 
     /// Whether results are JSON objects.

@@ -215,9 +215,6 @@ impl<'a> Boards<'a> {
                     let wide = |len| u64::try_from(len).unwrap_or(u64::MAX);
                     Event::Booting { what: "sending the boot image".to_owned(), sent: Some((wide(sent), wide(of))) }
                 }
-                Step::Waiting { .. } => {
-                    Event::Booting { what: "waiting for the board to come back".to_owned(), sent: None }
-                }
                 Step::LooksLike(family) => {
                     Event::Booting { what: format!("the boot image looks like one for {family}"), sent: None }
                 }

@@ -70,7 +70,7 @@ enum Known {
 pub struct Sums {
     /// Bytes of the image that had to be on the board.
     pub wanted: u64,
-    /// Bytes of the image that were written.
+    /// Bytes of the image that were written, repetitions included.
     pub written: u64,
     /// Bytes of the image that the board held already.
     pub skipped: u64,
@@ -272,7 +272,7 @@ impl<'a> Course<'a> {
             }
             return Ok(());
         }
-        let done = self.stage_done;
+        let (done, written) = (self.stage_done, self.sums.written);
         self.begin(Stage::Invalidate, Some(ranges.iter().map(|range| range.len()).sum()));
         let size = self.image_size();
         let fills = ranges.iter().map(|extent| Fill { extent: *extent, word: [0; 4] });
@@ -295,7 +295,8 @@ impl<'a> Course<'a> {
             bad.iter().for_each(|extent| self.observer.event(&Event::Retry { extent: *extent, attempt: attempt + 1 }));
         }
         self.cleared = true;
-        self.stage_done = done;
+        // Zeros that are written over again are no part of the image.
+        (self.stage_done, self.sums.written) = (done, written);
         self.state = TargetState::NoHead { written: self.sums.written };
         // From here on the whole head must be written, whatever was there.
         for index in self.pieces(Phase::Head) {

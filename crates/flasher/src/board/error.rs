@@ -158,6 +158,17 @@ fn is_link(error: &FastbootError) -> bool {
     matches!(error, Transfer { .. } | OutOfStep { .. } | Reply { .. } | DataSize { .. } | Unexpected { .. })
 }
 
+/// An error and what is behind it, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}
+
 impl From<Dry> for BoardError {
     fn from(dry: Dry) -> Self {
         match dry {

@@ -311,6 +311,7 @@ pub fn flash(job: FlashJob<'_>) -> Vec<BoardResult> {
                     let observer = |event: &Event| observer.event(board, event);
                     let result = one(board, ground, connect, to, options, &observer);
                     ground.feed.leave(board);
+                    observer(&Event::BoardDone);
                     *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
                 })
             })
@@ -424,7 +425,7 @@ impl One<'_> {
                 course.lost();
                 course.sums.returns += 1;
             }
-            self.observer.event(&Event::Lost { why: error.to_string() });
+            self.observer.event(&Event::Lost { why: error::chain(&error) });
             lost = Some(error);
         }
     }
@@ -629,6 +630,7 @@ fn one_loader(job: &LoaderJob<'_>, board: usize) -> BoardResult {
         result.sums.proven = if sum.is_some() { placed.bytes } else { 0 };
         farewell(&mut uboot, job.then)
     })();
+    observer(&Event::BoardDone);
     result.error = done.err();
     result.time = imx_usb::pipe::monotonic().saturating_sub(started);
     result

@@ -1,30 +1,23 @@
 //! `mapflash boot`
 
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use flasher::{Cancel, FlashError};
-use image::{Image, Options, Wanted};
 use imx_usb::boot::{self, BootImage, BootOptions, Booted, Step};
-use imx_usb::bootimage::{SCAN_BYTES, marks};
 use imx_usb::bus::Port;
 use serde_json::{Value, json};
 
 use crate::args::BootArgs;
+use crate::board::boot_image::{boot_bytes, read_boot_image};
 use crate::board::choose::{self, Name};
 use crate::board::{Hub, look};
-use crate::discover::shown;
 use crate::error::{AppError, Cause};
 use crate::render::Display;
 use crate::render::json::Object;
 use crate::render::text::{printable, size, span};
 use crate::signals::Watch;
 
-/// No boot image is larger.
-const MOST: usize = 64 << 20;
-/// Read at a time.
-const PIECE: usize = 1 << 20;
 /// A board that is named and waited for may take a long time to be plugged in.
 const FOR_LONG: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -35,9 +28,9 @@ pub(crate) fn run(args: &BootArgs, display: &Display) -> Result<(), AppError> {
     }
     let cancel = Cancel::new();
     let watch = Watch::start(&cancel, display).map_err(|error| AppError::io("cannot watch for signals", error))?;
-    let image = read(&args.image)?;
+    let image = read_boot_image(&args.image)?;
     let image = match &args.uboot {
-        Some(path) => image.with_uboot(read(path)?.bytes()),
+        Some(path) => image.with_uboot(boot_bytes(path)?),
         None => image,
     };
     let hub = Hub::open(&args.bus)?;
@@ -70,32 +63,6 @@ pub(crate) fn run(args: &BootArgs, display: &Display) -> Result<(), AppError> {
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(died)).collect()
     });
     report(&ports, results, &watch, display)
-}
-
-/// A boot image, or as much of a disk image as may hold one. Either may be packed.
-fn read(path: &Path) -> Result<BootImage, AppError> {
-    let mut reader = Image::open(path, &Options::default())?.read(Wanted::All)?;
-    let (mut bytes, mut most) = (Vec::new(), MOST + 1);
-    let mut piece = vec![0; PIECE];
-    while bytes.len() < most {
-        let count = reader.read(&mut piece)?;
-        if count == 0 {
-            break;
-        }
-        bytes.extend_from_slice(&piece[..count]);
-        if marks::is_disk_image(&bytes) {
-            most = SCAN_BYTES;
-        }
-    }
-    bytes.truncate(most);
-    match bytes.len() {
-        0 => Err(Cause::Empty(path.to_owned()).into()),
-        length if length > MOST => {
-            let text = format!("{} is too large for a boot image: more than {}", shown(path), size(64 << 20));
-            Err(Cause::Usage(text).into())
-        }
-        _ => Ok(BootImage::new(bytes)),
-    }
 }
 
 /// One board's way, told as it goes.

@@ -41,6 +41,20 @@ pub(crate) enum Object<'a> {
         #[serde(flatten)]
         facts: notes::Facts,
     },
+    /// A board comes along on its way to fastboot.
+    Booting {
+        /// What it is given or has become, in words.
+        what: &'a str,
+        /// Bytes sent so far, while something is sent.
+        sent: Option<u64>,
+        /// Of how many.
+        of: Option<u64>,
+    },
+    /// A board was lost and is waited for.
+    Lost {
+        /// How it left.
+        why: &'a str,
+    },
     /// A line for people.
     Message { message: &'a str },
     /// A warning for people.
@@ -99,6 +113,9 @@ impl Ranges {
 #[derive(Debug, Serialize)]
 struct Versioned<'a> {
     v: u32,
+    /// Which board it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    board: Option<&'a str>,
     #[serde(flatten)]
     object: &'a Object<'a>,
 }
@@ -110,16 +127,28 @@ pub(super) struct Json {
     last: Option<Instant>,
     /// Whether nobody reads any more: a broken pipe ends the printing, not the job.
     closed: bool,
+    /// The board that all objects are about.
+    board: Option<String>,
 }
 
 impl Json {
     pub(super) fn new(progress: bool) -> Self {
-        Self { progress, last: None, closed: false }
+        Self { progress, last: None, closed: false, board: None }
+    }
+
+    /// The same for one of several boards.
+    pub(super) fn of_board(self, board: &str) -> Self {
+        Self { board: Some(board.to_owned()), ..self }
+    }
+
+    /// Is progress told?
+    pub(super) fn tells_progress(&self) -> bool {
+        self.progress
     }
 
     pub(super) fn object(&mut self, object: &Object<'_>) {
         if !self.closed {
-            self.closed = write(&mut io::stdout().lock(), object).is_err();
+            self.closed = write_of(&mut io::stdout().lock(), self.board.as_deref(), object).is_err();
         }
     }
 
@@ -147,6 +176,11 @@ impl Json {
             Event::Retry { extent, attempt } => {
                 self.object(&Object::Retry { start: extent.start(), end: extent.end(), attempt: *attempt });
             }
+            Event::Booting { what, sent } if self.progress => {
+                let (sent, of) = sent.unzip();
+                self.object(&Object::Booting { what, sent, of });
+            }
+            Event::Lost { why } => self.object(&Object::Lost { why }),
             Event::Note(note) => {
                 self.object(&Object::Note { note: notes::name(note), facts: notes::facts(note) });
             }
@@ -164,7 +198,11 @@ impl Json {
 
 /// Writes one object as a line.
 pub(super) fn write(out: &mut impl io::Write, object: &Object<'_>) -> io::Result<()> {
-    let mut line = serde_json::to_vec(&Versioned { v: VERSION, object }).map_err(io::Error::other)?;
+    write_of(out, None, object)
+}
+
+fn write_of(out: &mut impl io::Write, board: Option<&str>, object: &Object<'_>) -> io::Result<()> {
+    let mut line = serde_json::to_vec(&Versioned { v: VERSION, board, object }).map_err(io::Error::other)?;
     line.push(b'\n');
     out.write_all(&line)?;
     out.flush()

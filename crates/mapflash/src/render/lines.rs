@@ -22,13 +22,20 @@ const WORTH_A_LINE: Duration = Duration::from_secs(1);
 pub(super) struct Lines {
     last: Option<Instant>,
     tenth: u64,
+    /// What every line begins with.
+    prefix: String,
 }
 
 impl Lines {
+    /// Lines about one of several boards.
+    pub(super) fn of_board(name: Option<&String>) -> Self {
+        Self { prefix: name.map(|name| format!("{name}: ")).unwrap_or_default(), ..Self::default() }
+    }
+
     pub(super) fn event(&mut self, now: Instant, state: &State, ended: Option<&Ended>) {
         self.ended(ended);
         if let Some(line) = self.due(now, state) {
-            print_line(&line);
+            print_line(&format!("{}{line}", self.prefix));
         }
     }
 
@@ -37,7 +44,7 @@ impl Lines {
         if let Some(ended) = ended {
             (self.last, self.tenth) = (None, 0);
             if let Some(line) = last_line(ended) {
-                print_line(&line);
+                print_line(&format!("{}{line}", self.prefix));
             }
         }
     }

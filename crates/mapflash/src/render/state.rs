@@ -61,6 +61,7 @@ impl State {
                 }
                 None
             }
+            Event::BoardDone => self.end_stage(now),
             _ => None,
         }
     }

@@ -2,12 +2,13 @@
 
 use crate::support::{Room, golden};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "create",
     "copy",
     "verify",
     "inspect",
     "disks",
+    "flash",
     "boards",
     "boot",
     "doctor",

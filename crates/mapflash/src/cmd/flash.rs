@@ -1,0 +1,127 @@
+//! `mapflash flash`
+
+mod boards;
+mod image;
+mod loader;
+mod plan;
+mod report;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use flasher::Cancel;
+use flasher::board::{FlashJob, LoaderJob, flash, flash_loader};
+
+use crate::args::FlashArgs;
+use crate::board::Hub;
+use crate::board::boot_image::read_boot_image;
+use crate::error::{AppError, Cause};
+use crate::job::Flash;
+use crate::render::Display;
+use crate::render::boards::BoardsView;
+use crate::signals::Watch;
+
+/// How long a board that left is waited for when nobody asked for more: as long as an unsteady link takes to settle.
+const SETTLES: Duration = Duration::from_secs(15);
+/// And with `--wait`: as long as somebody takes to find another cable.
+const FOR_LONG: Duration = Duration::from_secs(3600);
+
+/// Flashes boards.
+pub(crate) fn run(args: FlashArgs, display: &Display) -> Result<(), AppError> {
+    let cancel = Cancel::new();
+    let watch = Watch::start(&cancel, display).map_err(|error| AppError::io("cannot watch for signals", error))?;
+    let done = flash_boards(args, &watch, &cancel, display);
+    done.map_err(|error| error.stopped_by(watch.caught()))
+}
+
+fn flash_boards(args: FlashArgs, watch: &Watch, cancel: &Cancel, display: &Display) -> Result<(), AppError> {
+    let hub = Hub::open(&args.bus)?;
+    let mut job = Flash::try_from(args)?;
+    if job.is_loader_only() {
+        return flash_loaders(&job, &hub, watch, cancel, display);
+    }
+    let map = job.map.read(&job.image)?;
+    let map = map.as_ref().map(|file| &file.map);
+    let mut opened = image::Opened::open(&job, map, cancel, display)?;
+    image::tell_map(&job, &opened.image, display);
+    let made = flasher::board::prepare(&mut opened.image, map, &job.to, &job.wishes, display)?;
+    let boot = image::boot_image(&job)?;
+    let which = boards::choose(&hub, &job, cancel, display)?;
+    let mut boards = boards::connect(&hub, &job, which, cancel);
+    boards.boot = boot;
+    job.options.return_within = if job.wait { FOR_LONG } else { SETTLES };
+    job.options.journals = journals();
+    if job.options.loader.is_none() && job.boot_partition.is_some() {
+        job.options.loader = Some(loader::of(&job, boards.boot.as_ref())?);
+    }
+    let sight = plan::Sight { job: &job, image: &opened.image, map, plan: &made, boards: &boards };
+    if job.dry_run {
+        return sight.show(display);
+    }
+    sight.tell(display);
+    watch.writing();
+    let view = BoardsView::new(display, boards::names(&boards));
+    let started = Instant::now();
+    let again = opened.again();
+    let reopen = again.as_ref().map(|again| move || again.open());
+    let results = flash(FlashJob {
+        image: opened.image,
+        reopen: match &reopen {
+            Some(reopen) => Some(reopen),
+            None => None,
+        },
+        map,
+        plan: &made,
+        boards: boards.which.len(),
+        to: job.to.clone(),
+        connect: &boards,
+        options: job.options.clone(),
+        observer: &view,
+        cancel,
+    });
+    view.finish();
+    report::tell(&job, &boards, results, started.elapsed(), watch, display)
+}
+
+/// A loader into a boot partition, and nothing else.
+fn flash_loaders(job: &Flash, hub: &Hub, watch: &Watch, cancel: &Cancel, display: &Display) -> Result<(), AppError> {
+    let loader = loader::of(job, None)?;
+    let which = boards::choose(hub, job, cancel, display)?;
+    let mut boards = boards::connect(hub, job, which, cancel);
+    boards.boot = Some(match &job.boot {
+        Some(path) => read_boot_image(path)?,
+        // What is to boot the board from now on boots it this time too.
+        None => imx_usb::boot::BootImage::new(std::sync::Arc::clone(&loader.bytes)),
+    });
+    if job.dry_run {
+        return loader::show(job, &boards, &loader, display);
+    }
+    loader::say(&boards, &loader, display);
+    watch.writing();
+    let view = BoardsView::new(display, boards::names(&boards));
+    let started = Instant::now();
+    let results = flash_loader(&LoaderJob {
+        loader,
+        boards: boards.which.len(),
+        connect: &boards,
+        proof: job.options.proof,
+        attempts: job.options.attempts,
+        then: job.options.then,
+        observer: &view,
+    });
+    view.finish();
+    report::tell(job, &boards, results, started.elapsed(), watch, display)
+}
+
+/// Where journals are kept: the XDG base directory for state, else below the home directory; none without either.
+fn journals() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let state = set("XDG_STATE_HOME").filter(|path| path.is_absolute());
+    let state = state.or_else(|| set("HOME").map(|home| home.join(".local/state")));
+    state.map(|state| state.join("mapflash"))
+}
+
+/// An error of the arguments' combination.
+fn usage(text: impl Into<String>) -> AppError {
+    Cause::Usage(text.into()).into()
+}

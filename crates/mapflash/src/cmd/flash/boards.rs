@@ -1,0 +1,74 @@
+//! Which boards, and how they are reached.
+
+use flasher::Cancel;
+use flasher::board::{Boards, Which};
+
+use crate::board::choose::{self, Name};
+use crate::board::{Hub, look};
+use crate::error::{AppError, Cause};
+use crate::job::Flash;
+use crate::render::Display;
+
+/// The boards that are meant, there by now.
+pub(super) fn choose(hub: &Hub, job: &Flash, cancel: &Cancel, display: &Display) -> Result<Vec<Which>, AppError> {
+    let (network, usb): (Vec<&Name>, Vec<&Name>) = job.boards.iter().partition(|name| matches!(name, Name::Udp(_)));
+    let mut which = Vec::new();
+    for name in &network {
+        let address = name.to_string().parse();
+        which.push(Which::Udp(address.map_err(|_| super::usage(format!("{name} is no address")))?));
+    }
+    if network.is_empty() || !usb.is_empty() {
+        if job.wait {
+            display.say("waiting for a board, if none is there");
+        }
+        let usb: Vec<Name> = usb.into_iter().cloned().collect();
+        let cancelled = || cancel.is_cancelled();
+        let ports =
+            if job.all { every(hub, job.wait, cancel)? } else { choose::ports(hub, &usb, job.wait, &cancelled)? };
+        which.extend(ports.into_iter().map(Which::Port));
+    }
+    Ok(which)
+}
+
+/// Every board there is; with `wait`, once there is one.
+fn every(hub: &Hub, wait: bool, cancel: &Cancel) -> Result<Vec<imx_usb::bus::Port>, AppError> {
+    loop {
+        let changes = hub.bus.changes();
+        let entries = look::entries(hub, false).map_err(Cause::Bus)?;
+        let known = entries.iter().filter(|entry| entry.board.as_ref().is_some_and(|board| board.known));
+        let mut ports: Vec<_> = known.map(|entry| entry.device.port.clone()).collect();
+        ports.sort();
+        ports.dedup();
+        if !ports.is_empty() {
+            return Ok(ports);
+        }
+        if !wait {
+            return Err(Cause::NoBoard { name: None, nearly: Vec::new() }.into());
+        }
+        if cancel.is_cancelled() {
+            return Err(Cause::Flash(flasher::FlashError::Cancelled).into());
+        }
+        hub.bus.wait(changes, std::time::Duration::from_millis(200));
+    }
+}
+
+/// The way to them.
+pub(super) fn connect<'h>(hub: &'h Hub, job: &Flash, which: Vec<Which>, cancel: &'h Cancel) -> Boards<'h> {
+    let mut boards = Boards::new(&*hub.bus, &hub.table, which, cancel);
+    boards.card = job.mmc;
+    boards.download = job.download;
+    boards
+}
+
+/// Their names for people, by number.
+pub(super) fn names(boards: &Boards<'_>) -> Vec<String> {
+    boards
+        .which
+        .iter()
+        .map(|which| match which {
+            Which::Port(port) => port.to_string(),
+            Which::Serial(serial) => serial.clone(),
+            Which::Udp(address) => address.to_string(),
+        })
+        .collect()
+}

@@ -1,0 +1,137 @@
+//! The image: opened, and unpacked beforehand where its length cannot be told otherwise.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use bmap::BlockMap;
+use bmap::holes::is_zero;
+use flasher::{Cancel, FlashError};
+use image::{Image, ImageError, Options, Wanted};
+use imx_usb::boot::BootImage;
+use imx_usb::bootimage::{SCAN_BYTES, marks};
+use tempfile::NamedTempFile;
+
+use crate::board::boot_image::{front, read_boot_image};
+use crate::discover::shown;
+use crate::error::{AppError, Cause};
+use crate::job::{Flash, Map, Source};
+use crate::render::Display;
+
+/// Unpacked at a time.
+const PIECE: usize = 1 << 20;
+
+/// An image that can be planned.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// The image.
+    pub(super) image: Image,
+    /// Where it can be read again, if it can.
+    path: Option<PathBuf>,
+    options: Options,
+    /// The unpacked image, while the job lasts.
+    _unpacked: Option<NamedTempFile>,
+}
+
+/// Where an image is read again.
+#[derive(Debug, Clone)]
+pub(super) struct Again(PathBuf, Options);
+
+impl Again {
+    /// Opens it.
+    pub(super) fn open(&self) -> Result<Image, ImageError> {
+        Image::open(&self.0, &self.1)
+    }
+}
+
+impl Opened {
+    /// Opens it. An image of which neither it nor its map tells the length is unpacked into a temporary file first:
+    /// boards must be told lengths.
+    pub(super) fn open(
+        job: &Flash,
+        map: Option<&BlockMap>,
+        cancel: &Cancel,
+        display: &Display,
+    ) -> Result<Self, AppError> {
+        let mut image = job.source.open(&job.unpack, cancel)?;
+        if map.is_none() && image.head(1)?.is_empty() {
+            return Err(Cause::Empty(job.image.clone()).into());
+        }
+        let options = job.unpack.clone();
+        if map.is_some() || image.size().is_some() {
+            let path = match &job.source {
+                Source::File(path) => Some(path.clone()),
+                Source::Stdin => None,
+            };
+            return Ok(Self { image, path, options, _unpacked: None });
+        }
+        display.say(&format!("{} is unpacked first: without a block map its length is not known", job.source.name()));
+        let unpacked = unpack(image, cancel)?;
+        let image = Image::open(unpacked.path(), &options)?;
+        let path = Some(unpacked.path().to_owned());
+        Ok(Self { image, path, options, _unpacked: Some(unpacked) })
+    }
+
+    /// A way to open it again, if there is one.
+    pub(super) fn again(&self) -> Option<Again> {
+        Some(Again(self.path.clone()?, self.options.clone()))
+    }
+}
+
+/// Unpacks an image into a temporary file with holes for its zeros.
+fn unpack(image: Image, cancel: &Cancel) -> Result<NamedTempFile, AppError> {
+    let failed = |error| AppError::io("cannot unpack the image into a temporary file", error);
+    // Where large files belong, unlike /tmp.
+    let folder = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+    let mut file = tempfile::Builder::new().prefix("mapflash-").tempfile_in(folder).map_err(failed)?;
+    let mut reader = image.read(Wanted::All)?;
+    let mut piece = vec![0; PIECE];
+    let mut end = 0_u64;
+    loop {
+        if cancel.is_cancelled() {
+            return Err(Cause::Flash(FlashError::Cancelled).into());
+        }
+        let count = reader.read(&mut piece)?;
+        if count == 0 {
+            break;
+        }
+        for part in piece.get(..count).unwrap_or_default().chunks(64 << 10) {
+            let len = u64::try_from(part.len()).unwrap_or(0);
+            if !is_zero(part) {
+                std::os::unix::fs::FileExt::write_all_at(file.as_file(), part, end).map_err(failed)?;
+            }
+            end = end.saturating_add(len);
+        }
+    }
+    reader.finish()?;
+    file.as_file().set_len(end).map_err(failed)?;
+    file.flush().map_err(failed)?;
+    Ok(file)
+}
+
+/// Which map is used, or that there is none.
+pub(super) fn tell_map(job: &Flash, image: &Image, display: &Display) {
+    let otherwise = if image.file().is_some() { "the holes of the file are" } else { "blocks of zeros are found and" };
+    match &job.map {
+        Map::Found(path) => display.say(&format!("block map {} found", shown(path))),
+        Map::Missing => display.say(&format!("no block map found: {otherwise} written as zeros")),
+        Map::Named(_) | Map::Unwanted => {}
+    }
+}
+
+/// What a bare board is booted with: the file that was named, else the loader inside the image.
+pub(super) fn boot_image(job: &Flash) -> Result<Option<BootImage>, AppError> {
+    match (&job.boot, &job.source) {
+        (Some(path), _) => read_boot_image(path).map(Some),
+        (None, Source::File(path)) => {
+            let front = front(path, SCAN_BYTES)?;
+            Ok(holds_loader(&front).then(|| BootImage::new(front)))
+        }
+        // What was read of standard input cannot be read twice.
+        (None, Source::Stdin) => Ok(None),
+    }
+}
+
+/// Is there a loader in the front of a disk image?
+fn holds_loader(front: &[u8]) -> bool {
+    marks::tagged_loader(front).is_ok() || !image::table::loaders(front).is_empty()
+}

@@ -1,0 +1,192 @@
+//! What became of each board.
+
+use std::time::Duration;
+
+use flasher::board::{BoardResult, Boards, Then};
+use serde_json::{Value, json};
+
+use super::boards::names;
+use crate::error::AppError;
+use crate::job::Flash;
+use crate::render::Display;
+use crate::render::json::Object;
+use crate::render::text::{count, printable, rate, size, span};
+use crate::signals::Watch;
+
+/// Says how each board ended; of several that failed the worst counts.
+pub(super) fn tell(
+    job: &Flash,
+    boards: &Boards<'_>,
+    results: Vec<BoardResult>,
+    time: Duration,
+    watch: &Watch,
+    display: &Display,
+) -> Result<(), AppError> {
+    let names = names(boards);
+    let all = results.len();
+    let objects: Vec<Value> = names.iter().zip(&results).map(|(name, result)| as_json(name, result)).collect();
+    let mut failed = Vec::new();
+    let mut good = 0;
+    for (name, result) in names.iter().zip(results) {
+        for line in lines(name, &result, job) {
+            if !display.is_json() {
+                display.say(&line);
+            }
+        }
+        match result.error {
+            None => good += 1,
+            Some(error) => failed.push(AppError::of_board(name, error, result.state, watch.caught())),
+        }
+    }
+    if all > 1 && !display.is_json() {
+        display.say(&format!("{good} of {} hold the image, after {}", count(all, "board"), span(time)));
+    }
+    let status = failed.iter().map(AppError::status).next().map_or(0, crate::exit::Status::code);
+    let ended = if failed.is_empty() { Ok(()) } else { Err(AppError::of_boards(failed, all)) };
+    let status = ended.as_ref().err().map_or(status, |error: &AppError| error.status().code());
+    display.object(&Object::Result(json!({
+        "command": "flash",
+        "status": status,
+        "boards": objects,
+        "seconds": time.as_secs_f64(),
+    })));
+    ended
+}
+
+/// What is said of one board.
+fn lines(name: &str, result: &BoardResult, job: &Flash) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut who = name.to_owned();
+    if let Some(chip) = &result.chip {
+        who.push_str(&format!(" ({}", printable(chip)));
+        if let Some(serial) = &result.serial {
+            who.push_str(&format!(", {}", printable(serial)));
+        }
+        who.push(')');
+    }
+    let sums = &result.sums;
+    if result.error.is_none() {
+        let mut line = format!("{who}: ");
+        match result.proof {
+            Some(sum) => line.push_str(&format!("proven by {}", label(sum.name()))),
+            None => line.push_str("written, not proven"),
+        }
+        line.push_str(&format!(" in {}", span(result.time)));
+        line.push_str(&format!(", {} of {} written", size(sums.written), size(sums.wanted)));
+        if sums.skipped > 0 {
+            line.push_str(&format!(", {} were right already", size(sums.skipped)));
+        }
+        lines.push(line);
+    }
+    if sums.sent > 0 && result.error.is_none() {
+        let mut line = format!("  sent {}", size(sums.sent));
+        if sums.packed > 0 {
+            line.push_str(&format!(" for {} of which {} were packed", size(sums.written), size(sums.packed)));
+        }
+        if let Some(rate) = rate(sums.sent, result.spent.bus) {
+            line.push_str(&format!(" at {}/s", size(rate)));
+        }
+        let spent = &result.spent;
+        let parts = [
+            ("booting", spent.boot),
+            ("bus", spent.bus),
+            ("writing", spent.card),
+            ("proof", spent.proof),
+            ("waiting for the image", spent.source),
+            ("waiting for a turn", spent.turn),
+        ];
+        let told: Vec<String> = parts
+            .iter()
+            .filter(|(_, time)| *time >= Duration::from_millis(100))
+            .map(|(what, time)| format!("{what} {}", span(*time)))
+            .collect();
+        if !told.is_empty() {
+            line.push_str(&format!("; {}", told.join(", ")));
+        }
+        lines.push(line);
+    }
+    if sums.resent > 0 {
+        lines.push(format!(
+            "  {} had to be sent again",
+            count(usize::try_from(sums.resent).unwrap_or(usize::MAX), "piece")
+        ));
+    }
+    if sums.returns > 0 {
+        lines
+            .push(format!("  it was lost and came back {}", count(usize::try_from(sums.returns).unwrap_or(0), "time")));
+    }
+    if let Some(erased) = &result.erased {
+        let sampled = match erased.zeros {
+            Some(true) => "sampled: zeros",
+            Some(false) => "sampled: not zeros, the card erases to something else",
+            None => "not sampled",
+        };
+        lines.push(format!(
+            "  {} of holes were erased ({sampled}), {} left alone",
+            size(erased.bytes),
+            size(erased.left)
+        ));
+    }
+    if let Some(loader) = &result.loader {
+        lines.push(format!(
+            "  a loader of {} is in {} from byte {}, and the board boots from there",
+            size(loader.bytes),
+            loader.area.name(),
+            loader.offset
+        ));
+    }
+    if result.error.is_none() {
+        lines.push(
+            match job.options.then {
+                Then::Stay => "  it stays in fastboot; --then reset starts what was written",
+                Then::Reset => "  it was reset",
+                Then::Continue => "  it goes on booting",
+            }
+            .to_owned(),
+        );
+    }
+    lines
+}
+
+fn label(sum: &str) -> &'static str {
+    match sum {
+        "sha256" => "SHA-256",
+        _ => "CRC-32",
+    }
+}
+
+fn as_json(name: &str, result: &BoardResult) -> Value {
+    let (sums, spent) = (&result.sums, &result.spent);
+    json!({
+        "board": name,
+        "chip": result.chip,
+        "serial": result.serial,
+        "error": result.error.as_ref().map(ToString::to_string),
+        "state": result.state.name(),
+        "proof": result.proof.map(|sum| sum.name()),
+        "wanted": sums.wanted,
+        "written": sums.written,
+        "skipped": sums.skipped,
+        "sent": sums.sent,
+        "packed": sums.packed,
+        "filled": sums.filled,
+        "proven": sums.proven,
+        "resent": sums.resent,
+        "returns": sums.returns,
+        "erased": result.erased.map(|erased| json!({
+            "bytes": erased.bytes, "left": erased.left, "zeros": erased.zeros,
+        })),
+        "loader": result.loader.map(|loader| json!({
+            "part": loader.area.name(), "offset": loader.offset, "bytes": loader.bytes, "switch_before": loader.before,
+        })),
+        "seconds": result.time.as_secs_f64(),
+        "spent": {
+            "boot": spent.boot.as_secs_f64(),
+            "source": spent.source.as_secs_f64(),
+            "turn": spent.turn.as_secs_f64(),
+            "bus": spent.bus.as_secs_f64(),
+            "card": spent.card.as_secs_f64(),
+            "proof": spent.proof.as_secs_f64(),
+        },
+    })
+}

@@ -1,0 +1,169 @@
+//! Several boards at once: one shows like any other job; of several each has a bar, or lines, or objects of its own.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use flasher::board::BoardObserver;
+use flasher::event::{Event, Observer as _, Stage};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::json::Json;
+use super::lines::Lines;
+use super::notes::{self, stage_name};
+use super::retries::Retries;
+use super::state::State;
+use super::{Display, Style, print_line};
+
+/// Redraws a second, of all bars together.
+const REDRAWS: u8 = 8;
+
+/// What is shown of one board.
+#[derive(Debug)]
+struct Row {
+    name: String,
+    state: State,
+    retries: Retries,
+    lines: Lines,
+    json: Json,
+    bar: Option<ProgressBar>,
+    /// What was last said of its way to fastboot, so that it is said once.
+    booting: String,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub(crate) struct BoardsView<'d> {
+    display: &'d Display,
+    rows: Vec<Mutex<Row>>,
+    bars: Option<MultiProgress>,
+}
+
+impl<'d> BoardsView<'d> {
+    /// A view of boards by these names.
+    pub(crate) fn new(display: &'d Display, names: Vec<String>) -> Self {
+        let several = names.len() > 1;
+        let bars = matches!(display.style(), Style::Bar { .. })
+            .then_some(())
+            .filter(|()| several)
+            .map(|()| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(REDRAWS)));
+        let rows = names.into_iter().map(|name| {
+            let bar = bars.as_ref().map(|bars| bars.add(bar(&name)));
+            let json = Json::new(display.tells_progress()).of_board(&name);
+            let (state, retries, lines) =
+                (State::default(), Retries::default(), Lines::of_board(several.then_some(&name)));
+            Mutex::new(Row { name, state, retries, lines, json, bar, booting: String::new() })
+        });
+        Self { display, rows: rows.collect(), bars }
+    }
+
+    /// Clears the bars. Call before results are printed.
+    pub(crate) fn finish(&self) {
+        let now = Instant::now();
+        for row in &self.rows {
+            let mut row = lock(row);
+            if let Some(rest) = row.retries.end() {
+                self.warn(&row.name, &rest);
+            }
+            let ended = row.state.end_stage(now);
+            if let Some(bar) = &row.bar {
+                bar.finish_and_clear();
+            } else if self.display.is_json() {
+                row.json.ended(ended.as_ref());
+            } else if self.rows.len() > 1 && self.display.style() == Style::Lines {
+                row.lines.ended(ended.as_ref());
+            }
+        }
+        if self.rows.len() == 1 && !self.display.is_json() {
+            self.display.finish();
+        }
+    }
+
+    fn say(&self, name: &str, line: &str) {
+        let line = format!("{name}: {line}");
+        match &self.bars {
+            // A line that cannot be printed is lost, as anywhere.
+            Some(bars) => drop(bars.println(line)),
+            None => self.display.say(&line),
+        }
+    }
+
+    fn warn(&self, name: &str, line: &str) {
+        match &self.bars {
+            Some(bars) => drop(bars.println(format!("mapflash: warning: {name}: {line}"))),
+            None if self.display.is_json() => print_line(&format!("mapflash: warning: {name}: {line}")),
+            None => self.display.warn(&format!("{name}: {line}")),
+        }
+    }
+
+    /// Words about one event that are no progress.
+    fn words(&self, row: &mut Row, event: &Event) {
+        let name = row.name.clone();
+        match event {
+            Event::Booting { what, sent } if sent.is_none() && row.booting != *what => {
+                row.booting.clone_from(what);
+                if !self.display.is_json() {
+                    self.say(&name, what);
+                }
+            }
+            Event::Lost { why } => {
+                row.booting.clear();
+                self.warn(&name, &format!("lost ({why}); waiting for it to come back"));
+            }
+            Event::Retry { extent, attempt } => {
+                for line in row.retries.piece(*extent, *attempt) {
+                    self.warn(&name, &line);
+                }
+            }
+            Event::Note(note) if !self.display.is_json() => match notes::describe(note) {
+                notes::Line::Warning(line) => self.warn(&name, &line),
+                notes::Line::Say(line) => self.say(&name, &line),
+            },
+            _ => {}
+        }
+    }
+}
+
+fn lock(row: &Mutex<Row>) -> MutexGuard<'_, Row> {
+    row.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn bar(name: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix:>10} [{bar:20}] {wide_msg}");
+    let bar = ProgressBar::new(1000);
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("#>-"));
+    bar.set_prefix(name.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+impl BoardObserver for BoardsView<'_> {
+    fn event(&self, board: usize, event: &Event) {
+        let Some(row) = self.rows.get(board) else { return };
+        let now = Instant::now();
+        let mut row = lock(row);
+        self.words(&mut row, event);
+        let Row { state, lines, json, bar, .. } = &mut *row;
+        if self.display.is_json() {
+            let ended = state.fold(now, event);
+            json.event(now, state, event, ended.as_ref());
+        } else if let Some(bar) = bar {
+            state.fold(now, event);
+            let Some(running) = state.running() else {
+                bar.finish_with_message("done");
+                return;
+            };
+            bar.set_position(running.permille().unwrap_or(0));
+            bar.set_message(format!("{}: {}", stage_name(running.stage), running.line(now)));
+        } else if self.rows.len() == 1 {
+            // A single board's progress is the display's own.
+            if matches!(event, Event::Stage { stage, .. } if *stage != Stage::Boot)
+                || matches!(event, Event::Progress { .. })
+            {
+                self.display.event(event);
+            }
+        } else if self.display.style() == Style::Lines {
+            let ended = state.fold(now, event);
+            lines.event(now, state, ended.as_ref());
+        }
+    }
+}
