@@ -199,35 +199,44 @@ impl Drop for Gadget {
     }
 }
 
-fn serve(state: &Mutex<State>, mut stream: UnixStream) {
+/// Takes what the host asks for, in a thread of its own as a controller does, and does it in this one.
+fn serve(state: &Mutex<State>, stream: UnixStream) {
+    let Ok(mut reading) = stream.try_clone() else { return };
+    std::thread::scope(|scope| {
+        let (asked, asks) = std::sync::mpsc::channel();
+        scope.spawn(move || {
+            while let Some(ask) = read(&mut reading) {
+                if asked.send(ask).is_err() {
+                    break;
+                }
+            }
+        });
+        for (arrived, command, data) in asks {
+            // The time that the bytes take on a wire passes while nobody waits for the lock.
+            let until = lock(state).pass(arrived, data.len());
+            std::thread::sleep(until.saturating_duration_since(Instant::now()));
+            lock(state).take(command, data);
+        }
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+    });
+}
+
+/// The next thing that the host asks for, and when it did.
+fn read(stream: &mut UnixStream) -> Option<(Instant, Command, Vec<u8>)> {
     let mut header = [0; HEADER_BYTES];
-    while stream.read_exact(&mut header).is_ok() {
-        let Ok(command) = Command::decode(&header) else { break };
-        let mut data = vec![0; usize::try_from(command.data_bytes()).unwrap_or(0)];
-        if stream.read_exact(&mut data).is_err() {
-            break;
-        }
-        // The time that the bytes take on a wire passes while nobody waits for the lock.
-        let busy = {
-            let mut state = lock(state);
-            state.pass(data.len())
-        };
-        if let Some(busy) = busy {
-            std::thread::sleep(busy);
-        }
-        lock(state).take(command, data);
-    }
-    let _ = stream.shutdown(std::net::Shutdown::Both);
+    stream.read_exact(&mut header).ok()?;
+    let command = Command::decode(&header).ok()?;
+    let mut data = vec![0; usize::try_from(command.data_bytes()).ok()?];
+    stream.read_exact(&mut data).ok()?;
+    Some((Instant::now(), command, data))
 }
 
 impl State {
-    /// For how long the wire is busy with so many bytes.
-    fn pass(&mut self, bytes: usize) -> Option<Duration> {
-        let rate = self.rate?;
-        let takes = Duration::from_nanos(u64::try_from(bytes).ok()?.checked_mul(1_000_000_000)? / u64::from(rate));
-        let now = Instant::now();
-        self.busy_until = self.busy_until.max(now) + takes;
-        Some(self.busy_until - now)
+    /// Until when the wire is busy with so many bytes, that were there at `arrived`.
+    fn pass(&mut self, arrived: Instant, bytes: usize) -> Instant {
+        let nanos = self.rate.map_or(0, |rate| u64::try_from(bytes).unwrap_or(0) * 1_000_000_000 / u64::from(rate));
+        self.busy_until = self.busy_until.max(arrived) + Duration::from_nanos(nanos);
+        self.busy_until
     }
 
     fn reply(&mut self, reply: Reply, data: &[u8]) {

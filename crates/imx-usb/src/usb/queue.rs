@@ -24,7 +24,7 @@ pub struct Queue {
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { transfers: 4, bytes: 256 << 10 }
+        Self { transfers: 4, bytes: 512 << 10 }
     }
 }
 

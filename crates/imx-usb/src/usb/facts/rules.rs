@@ -120,6 +120,10 @@ fn judge(rule: &str, ids: &Ids) -> Option<(Grants, bool, bool)> {
                     "SUBSYSTEM" | "SUBSYSTEMS" => "usb",
                     "ENV{DEVTYPE}" => "usb_device",
                     "ACTION" => "add",
+                    // Devices on USB are named by numbers, as in 1-4.2; which they are is not known here.
+                    "KERNEL" if operator == "==" && value.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+                        return None;
+                    }
                     _ => {
                         certain = false;
                         continue;
@@ -242,6 +246,7 @@ mod tests {
             r#"ATTR{idVendor}=="1fc9", TAG-="uaccess""#,
             r#"ATTR{idVendor}=="1fc9", SYMLINK+="board""#,
             r#"ACTION=="remove", TAG+="uaccess""#,
+            r#"KERNEL=="legousbtower*", MODE="0666""#,
             r#"ATTR{idVendor}=="1fc9", TAG+="uaccess"#,
             "LABEL",
             "",
