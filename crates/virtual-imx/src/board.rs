@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!          power on ── card holds a loader, switches say card ──> Running
-//!             └─> Rom ──> Loader (i.MX8MM, 8QXP, 95) ──> UBoot ──> Running
+//!             └─> Rom ──> Loader (i.MX8MM, 8QXP, 95) ──> UBoot ──> Running, or Fbk
 //!                  └──────── (8MN, 8MP, 93) ──────────────┘ └─ reset: power on, with the cards as they are
 //! ```
 //!
@@ -36,6 +36,8 @@ pub enum Stage {
     Loader,
     /// U-Boot's fastboot.
     UBoot,
+    /// The daemon `ufb` of an initramfs (FBK).
+    Fbk,
     /// Something that is not on the bus: a booted system.
     Running,
 }
@@ -75,6 +77,8 @@ pub struct Setup {
     pub clock: Clock,
     /// The SuperSpeed side of its connector, as sysfs writes ports; U-Boot's fastboot then comes up there.
     pub super_speed: Option<String>,
+    /// What U-Boot boots (`booti`, `bootm`, `boot`) is an initramfs with the daemon `ufb`: the board comes back as that.
+    pub fbk: bool,
     /// The hub it is on, if it shares the bus with other boards.
     pub hub: Option<SharedBus>,
 }
@@ -94,6 +98,7 @@ impl Setup {
             timing: Timing::instant(),
             clock: Clock::simulated(),
             super_speed: None,
+            fbk: false,
             hub: None,
         }
     }
@@ -373,7 +378,17 @@ impl Board {
 
     /// Starts U-Boot as if it had been booted, without anything having been sent. For work on what comes after.
     pub fn start_uboot(&self) {
-        self.state().start_uboot();
+        self.state().start(Stage::UBoot);
+    }
+
+    /// Starts the initramfs with the daemon `ufb`, as if U-Boot had booted it.
+    pub fn start_fbk(&self) {
+        self.state().start(Stage::Fbk);
+    }
+
+    /// A file of the initramfs, while it runs.
+    pub fn file(&self, path: &str) -> Option<Vec<u8>> {
+        self.state().daemon().and_then(|daemon| daemon.file(path).map(<[u8]>::to_vec))
     }
 
     /// What a reset of the bus, or a new configuration, makes the device with that address forget.

@@ -163,7 +163,8 @@ impl FromStr for Fault {
             Some("rom") => Stage::Rom,
             Some("loader") => Stage::Loader,
             Some("uboot") => Stage::UBoot,
-            _ => return Err("it begins with rom, loader or uboot"),
+            Some("fbk") => Stage::Fbk,
+            _ => return Err("it begins with rom, loader, uboot or fbk"),
         };
         let when = match word(&mut text) {
             Some("at") => When::Byte(number(&mut text)?),

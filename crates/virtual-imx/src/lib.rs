@@ -7,6 +7,7 @@
 //! - [`machine`]: what U-Boot runs on: memory, cards, variables, a console.
 //! - [`shell`]: U-Boot's command line, as far as flashing tools use it.
 //! - [`fastboot`]: its fastboot, in the flavours of two source trees.
+//! - [`fbk`]: the daemon of an initramfs.
 //! - [`rom`]: boot ROMs and the loader, and what they see in a boot image.
 //! - [`board`]: all of it together: stages, the bus, booting from the card.
 //! - [`fault`]: what goes wrong, and when.
@@ -40,7 +41,7 @@
 //! assert_eq!((fastboot.ids.product, board.stage()), (0x0152, Stage::UBoot));
 //! ```
 //!
-//! The program `virtual-imx` runs boards by hand. Left out so far: FBK.
+//! The program `virtual-imx` runs boards by hand.
 //!
 //! Every parser here is this crate's own, written from descriptions of the device side; only the table of USB
 //! identifiers comes from `imx-usb`. A codec tested against itself hides its mistakes.
@@ -51,6 +52,7 @@ pub mod board;
 pub mod emmc;
 pub mod fastboot;
 pub mod fault;
+pub mod fbk;
 #[cfg(feature = "host")]
 pub mod host;
 pub mod link;

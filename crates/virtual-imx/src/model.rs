@@ -190,6 +190,13 @@ impl Tree {
     }
 }
 
+/// Identifiers of the initramfs with the daemon `ufb`.
+pub fn fbk_ids() -> Ids {
+    let table = ChipTable::builtin();
+    let row = table.ids().iter().rfind(|id| id.protocol == Protocol::Fbk && id.vendor == 0x066f);
+    Ids { vendor: 0x066f, product: row.map_or(0, |id| id.product), release: 0x0100 }
+}
+
 fn ids_of(protocol: Protocol, vendor: u16, release: u16) -> Ids {
     let table = ChipTable::builtin();
     let row =
@@ -208,6 +215,7 @@ mod tests {
         assert_eq!(Model::Imx8qxp.rom_ids(), Ids { vendor: 0x1fc9, product: 0x012f, release: 2 });
         assert_eq!(Tree::Nxp.loader_ids().product, 0x0151);
         assert_eq!(Tree::Upstream.loader_ids().product, 0xb4a4);
+        assert_eq!(fbk_ids(), Ids { vendor: 0x066f, product: 0x9bff, release: 0x0100 });
         assert_eq!(Tree::Nxp.fastboot_ids().product, 0x0152);
         assert_eq!(Tree::Upstream.fastboot_ids().product, 0xa4a5);
     }

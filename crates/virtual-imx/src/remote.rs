@@ -26,6 +26,8 @@ pub use connection::TRANSFER_BYTES;
 
 /// How long an answer to a question may take, and a control transfer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long a device that is in use may take to become free.
+const FREE_WITHIN: Duration = Duration::from_secs(2);
 /// How often a wait looks whether something changed.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -147,8 +149,23 @@ impl RemoteBus {
         lock(&self.0.open).len()
     }
 
-    /// Has the device for us alone.
+    /// Has the device for us alone. One that is in use may be so for a moment only: the server hears late that it was
+    /// let go of.
     fn import(&self, device: &Device) -> Result<Connection, OpenError> {
+        let until = Instant::now() + FREE_WITHIN;
+        loop {
+            match self.import_now(device) {
+                Err(OpenError::Busy { .. })
+                    if Instant::now() < until && !lock(&self.0.open).contains_key(&device.visit) =>
+                {
+                    std::thread::sleep(LOOK);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn import_now(&self, device: &Device) -> Result<Connection, OpenError> {
         let port = || device.port.clone();
         let other = |source: io::Error| OpenError::Other { port: port(), source: source.into() };
         let number = {

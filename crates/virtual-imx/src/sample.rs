@@ -12,13 +12,26 @@ fn fit_offset(model: Model) -> usize {
 /// Where U-Boot's container begins in an image of containers.
 const UBOOT_CONTAINER: usize = 0x5c00;
 
+/// What marks the U-Boot of a sample image that boots on by itself, into an initramfs with the daemon `ufb`.
+pub const FBK_MARK: &[u8] = b"virtual-imx: boots to FBK";
+
 /// A whole boot image (`flash.bin`) for a board: loader and U-Boot. `seed` makes images differ.
 pub fn flash_bin(model: Model, seed: u8) -> Vec<u8> {
+    build(model, seed, b"")
+}
+
+/// The same with a U-Boot that does not stop in fastboot but boots on: the board comes back as FBK.
+pub fn fbk_bin(model: Model, seed: u8) -> Vec<u8> {
+    build(model, seed, FBK_MARK)
+}
+
+/// `mark` is what U-Boot begins with.
+fn build(model: Model, seed: u8, mark: &[u8]) -> Vec<u8> {
     match model.rom() {
         RomKind::SdpIvt | RomKind::StreamIvt => {
             let mut bytes = ivt(0x007e_1000, 0x4000, seed);
             bytes.resize(fit_offset(model), 0);
-            bytes.extend(fit(0x5000, seed));
+            bytes.extend(fit(0x5000, seed, mark));
             bytes
         }
         RomKind::StreamContainer | RomKind::LoaderContainer => {
@@ -28,7 +41,7 @@ pub fn flash_bin(model: Model, seed: u8) -> Vec<u8> {
             bytes.resize(0x2c00, 0);
             bytes.extend(&spl[0x2c00 - 0x400..]);
             bytes.resize(bytes.len().next_multiple_of(0x400), 0);
-            let uboot = container(0x400, &pattern(0x5000, seed.wrapping_add(2)));
+            let uboot = container(0x400, &marked(0x5000, seed.wrapping_add(2), mark));
             bytes.extend(uboot);
             bytes.resize(bytes.len().next_multiple_of(0x400), 0);
             bytes
@@ -61,6 +74,12 @@ pub fn pattern(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(at).collect()
 }
 
+fn marked(len: usize, seed: u8, mark: &[u8]) -> Vec<u8> {
+    let mut bytes = mark.to_vec();
+    bytes.extend(pattern(len.saturating_sub(mark.len()), seed));
+    bytes
+}
+
 /// A loader of `len` bytes in all that belongs at `address`, with a table and boot data at its beginning.
 fn ivt(address: u32, len: u32, seed: u8) -> Vec<u8> {
     let mut bytes = vec![0xd1, 0x00, 0x20, 0x41];
@@ -73,7 +92,7 @@ fn ivt(address: u32, len: u32, seed: u8) -> Vec<u8> {
 }
 
 /// A FIT with one image of `len` bytes behind its tree, as `mkimage -E` makes.
-fn fit(len: u32, seed: u8) -> Vec<u8> {
+fn fit(len: u32, seed: u8, mark: &[u8]) -> Vec<u8> {
     let mut tree = Vec::new();
     let mut word = |words: &[u32]| words.iter().for_each(|word| tree.extend(word.to_be_bytes()));
     // The root node, in it one image with data-offset 0 (name at 0) and data-size (name at 12), the end.
@@ -87,7 +106,7 @@ fn fit(len: u32, seed: u8) -> Vec<u8> {
     }
     bytes.extend(tree);
     bytes.extend(strings);
-    bytes.extend(pattern(usize::try_from(len).unwrap_or(0), seed));
+    bytes.extend(marked(usize::try_from(len).unwrap_or(0), seed, mark));
     bytes
 }
 

@@ -18,7 +18,7 @@ use virtual_imx::fault::script;
 use virtual_imx::host::HostBus;
 use virtual_imx::model::{Model, Tree};
 use virtual_imx::rom::Hab;
-use virtual_imx::sample::{flash_bin, pattern};
+use virtual_imx::sample::{fbk_bin, flash_bin, pattern};
 
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -61,7 +61,7 @@ fn boot(board: &Board, image: &[u8], model: Model) -> Vec<Protocol> {
                 session.write_file(0, &image[split(model)..], &mut |_| {}).unwrap();
                 assert_eq!(session.jump(0).unwrap(), Jump::Silent);
             }
-            (Protocol::Fastboot, _) => return protocols,
+            (Protocol::Fastboot | Protocol::Fbk, _) => return protocols,
             other => panic!("not expected on the way: {other:?}"),
         }
         // It leaves, and comes back.
@@ -257,4 +257,31 @@ fn a_closed_rom_refuses_what_is_not_signed() {
     let load = Load { address: 0x007e_1000, bytes: &image[..0x4000], dcd: None };
     assert_eq!(session.boot(&load, &mut |_| {}).unwrap(), Jump::Status(0x000a_0533));
     assert_eq!(board.stage(), Stage::Rom);
+}
+
+#[test]
+fn the_daemon_of_an_initramfs_takes_files_and_streams() {
+    for model in [Model::Imx8mm, Model::Imx8mp, Model::Imx8qxp] {
+        let board = Board::new(Setup::new(model, Tree::Nxp));
+        let way = boot(&board, &fbk_bin(model, 1), model);
+        assert_eq!((way.last(), board.stage()), (Some(&Protocol::Fbk), Stage::Fbk), "{model:?}");
+        let bus = HostBus::new(vec![board.clone()]);
+        let mut session = imx_usb::fbk::Session::new(bus.bulk(&device(&bus)).unwrap());
+        let data = pattern(300_000, 8);
+        let mut file = session.create("/tmp/image").unwrap();
+        file.write(&data).unwrap();
+        assert_eq!(file.close().unwrap(), 300_000);
+        assert!(matches!(session.create("/tmp"), Err(imx_usb::fbk::FbkError::Directory { .. })));
+        let mut back = Vec::new();
+        assert_eq!(session.read_file("/tmp/image", 1 << 20, &mut back).unwrap(), 300_000);
+        assert!(back == data);
+        let number = model.layout(Tree::Nxp).emmc;
+        session.acmd(&format!("dd of=/dev/mmcblk{number} bs=64k seek=1")).unwrap();
+        let mut stream = session.create("-").unwrap();
+        stream.write(&data).unwrap();
+        stream.close().unwrap();
+        session.sync().unwrap();
+        assert!(session.ucmd("false").is_err());
+        assert!(board.emmc(|card| card.peek(Area::User, 64 << 10, data.len())).unwrap() == data);
+    }
 }

@@ -6,13 +6,15 @@ use std::time::Duration;
 use crate::emmc::{Emmc, Geometry};
 use crate::fastboot::{Fastboot, REPLY_BYTES, REQUEST_BYTES};
 use crate::fault::{Back, Fault, What, When};
+use crate::fbk::Daemon;
 use crate::link::Outcome;
 use crate::machine::{After, Halt, Machine};
-use crate::model::{Model, RomKind, Tree};
+use crate::model::{self, Model, RomKind, Tree};
 use crate::record::{Event, Recorder, Traffic};
 use crate::rom::Verdict;
 use crate::rom::sdp::Sdp;
 use crate::rom::stream::Stream;
+use crate::sample::FBK_MARK;
 use crate::store::wide;
 use crate::timing::{Clock, at_rate};
 
@@ -29,6 +31,7 @@ enum Program {
     Sdp(Sdp),
     Stream(Stream),
     UBoot(Box<Machine>, Fastboot),
+    Fbk(Box<Daemon>),
     /// Nothing that listens.
     Other,
 }
@@ -127,14 +130,17 @@ impl State {
         let geometry = self.setup.emmc;
         let cards = match &mut self.program {
             Program::UBoot(machine, _) => &mut machine.cards,
+            Program::Fbk(daemon) => &mut daemon.system.cards,
             _ => &mut self.cards,
         };
         cards.entry(dev).or_insert_with(|| Emmc::new(geometry))
     }
 
     fn take_cards(&mut self) {
-        if let Program::UBoot(machine, _) = &mut self.program {
-            self.cards = std::mem::take(&mut machine.cards);
+        match &mut self.program {
+            Program::UBoot(machine, _) => self.cards = std::mem::take(&mut machine.cards),
+            Program::Fbk(daemon) => self.cards = std::mem::take(&mut daemon.system.cards),
+            _ => {}
         }
         self.program = Program::Other;
     }
@@ -172,6 +178,10 @@ impl State {
                 let serial = self.serial(Stage::UBoot);
                 let server = Fastboot::new(&mut machine, &serial);
                 Program::UBoot(machine, server)
+            }
+            (Stage::Fbk, _) => {
+                let cards = std::mem::take(&mut self.cards);
+                Program::Fbk(Box::new(Daemon::new(cards, self.setup.timing)))
             }
         };
         self.come();
@@ -288,6 +298,11 @@ impl State {
                         self.come();
                         self.on_enter();
                     }
+                    Program::Fbk(daemon) => {
+                        daemon.bus_reset();
+                        self.come();
+                        self.on_enter();
+                    }
                     _ => self.enter(self.stage),
                 }
             }
@@ -303,11 +318,13 @@ impl State {
 
     pub(super) fn bus_reset(&mut self, address: u32) {
         self.poll();
-        if self.on_the_bus()
-            && address == self.address
-            && let Program::UBoot(_, server) = &mut self.program
-        {
-            server.bus_reset();
+        if !self.on_the_bus() || address != self.address {
+            return;
+        }
+        match &mut self.program {
+            Program::UBoot(_, server) => server.bus_reset(),
+            Program::Fbk(daemon) => daemon.bus_reset(),
+            _ => {}
         }
     }
 
@@ -334,8 +351,15 @@ impl State {
         self.server(address).is_some_and(|server| !server.is_quiet())
     }
 
-    pub(super) fn start_uboot(&mut self) {
-        self.enter(Stage::UBoot);
+    pub(super) fn start(&mut self, stage: Stage) {
+        self.enter(stage);
+    }
+
+    pub(super) fn daemon(&self) -> Option<&Daemon> {
+        match &self.program {
+            Program::Fbk(daemon) => Some(daemon),
+            _ => None,
+        }
     }
 
     pub(super) fn device(&self) -> Option<Device> {
@@ -354,6 +378,10 @@ impl State {
                 (model.rom_ids(), ["NXP SemiConductor Inc", rom_product(model)], [3, 0, 0], endpoints)
             }
             Stage::Loader => (tree.loader_ids(), ["FSL", "USB download gadget"], [3, 0, 0], vec![hid_in]),
+            Stage::Fbk => {
+                let endpoints = vec![endpoint(0x81, Kind::Bulk, 512), endpoint(0x02, Kind::Bulk, 512)];
+                (model::fbk_ids(), ["NXP", "i.MX"], [0xff, 0, 0], endpoints)
+            }
             Stage::UBoot | Stage::Running => {
                 let packet = if self.is_super() { 1024 } else { 512 };
                 // NXP's own client needs the IN endpoint first.
@@ -363,7 +391,7 @@ impl State {
         };
         let serial = match (&self.program, tree) {
             (Program::UBoot(machine, _), Tree::Upstream) => machine.env("serial#").map(str::to_owned),
-            (Program::UBoot(..), Tree::Nxp) => Some(self.serial(Stage::UBoot)),
+            (Program::UBoot(..), Tree::Nxp) | (Program::Fbk(..), _) => Some(self.serial(Stage::UBoot)),
             _ => None,
         };
         let string4 = (self.stage == Stage::Rom).then(|| self.serial(Stage::Rom));
@@ -439,10 +467,17 @@ impl State {
                 if let Program::UBoot(_, server) = &mut self.program {
                     server.wrong_size = Some(size);
                 }
+                if let Program::Fbk(daemon) = &mut self.program {
+                    daemon.wrong_size = Some(size);
+                }
             }
             What::Fail(text) => {
                 if let Program::UBoot(_, server) = &mut self.program {
                     server.fail(&text);
+                }
+                let now = self.busy_until;
+                if let Program::Fbk(daemon) = &mut self.program {
+                    daemon.fail(now, &text);
                 }
             }
         }
@@ -471,8 +506,14 @@ impl State {
         if let Err(outcome) = self.admit(address) {
             return outcome;
         }
+        if let Program::Fbk(daemon) = &self.program
+            && daemon.works_until() > self.clock.now()
+        {
+            // It listens again when it has answered.
+            return Outcome::Wait(Some(daemon.works_until()));
+        }
         let mut n = bytes.len();
-        if matches!(self.program, Program::UBoot(..)) {
+        if self.is_bulk() {
             n = n.min(BULK_PIECE);
         }
         // A fault at a byte lets through what comes before it.
@@ -490,7 +531,7 @@ impl State {
         self.traffic.bytes_from_host += wide(n);
         self.occupy_bus(n);
         // A report that comes in part is no report.
-        if n == bytes.len() || matches!(self.program, Program::UBoot(..)) {
+        if n == bytes.len() || self.is_bulk() {
             self.take(&bytes[..n], bytes.is_empty());
         }
         if let Some((_, what)) = hit {
@@ -509,7 +550,8 @@ impl State {
                 let verdict = stream.report(bytes);
                 self.judged(verdict);
             }
-            Program::UBoot(..) if empty => {}
+            Program::UBoot(..) | Program::Fbk(..) if empty => {}
+            Program::Fbk(..) => self.fbk_request(bytes),
             Program::UBoot(..) => {
                 let mut left = bytes;
                 while !left.is_empty() && self.on_the_bus() && !self.hung {
@@ -529,9 +571,20 @@ impl State {
         }
     }
 
+    fn is_marked(&self) -> bool {
+        let bytes = match &self.program {
+            Program::Sdp(sdp) => sdp.last_file(),
+            Program::Stream(stream) => stream.bytes().to_vec(),
+            _ => return false,
+        };
+        bytes.windows(FBK_MARK.len()).any(|window| window == FBK_MARK)
+    }
+
     fn judged(&mut self, verdict: Verdict) {
         let next = match (verdict, self.stage, self.setup.model.rom()) {
             (Verdict::Starts, Stage::Rom, RomKind::SdpIvt | RomKind::LoaderContainer) => Stage::Loader,
+            // A whole boot image whose U-Boot boots on by itself.
+            (Verdict::Starts, ..) if self.is_marked() => Stage::Fbk,
             (Verdict::Starts, ..) => Stage::UBoot,
             (Verdict::Stuck, Stage::Loader, _) => {
                 self.hung = true;
@@ -543,33 +596,10 @@ impl State {
     }
 
     fn request(&mut self, request: &[u8]) {
-        let stage = self.stage;
         let Program::UBoot(_, server) = &self.program else { return };
-        let mut fault = None;
-        if server.bytes_wanted() == 0 {
-            self.traffic.commands += 1;
-            if self.recorder.is_some() {
-                self.record(&Event::Command(String::from_utf8_lossy(request).into_owned()));
-            }
-            self.seen.resize(self.faults.len(), 0);
-            for (n, candidate) in self.faults.iter().enumerate() {
-                let When::Command(nth, prefix) = &candidate.when else { continue };
-                if candidate.stage == stage && request.starts_with(prefix.as_bytes()) {
-                    self.seen[n] += 1;
-                    if self.seen[n] >= *nth {
-                        fault = fault.or(Some(n));
-                    }
-                }
-            }
-        }
-        let what = fault.map(|n| self.remove_fault(n));
-        match what {
-            // These come instead of what was asked.
-            Some(what @ (What::Unplug(_) | What::PowerCut(_) | What::Stall | What::Hang | What::Fail(_))) => {
-                return self.suffer(what);
-            }
-            Some(what) => self.suffer(what),
-            None => {}
+        let is_command = server.bytes_wanted() == 0;
+        if is_command && !self.goes_ahead(request) {
+            return;
         }
         let Program::UBoot(machine, server) = &mut self.program else { return };
         let result = server.request(machine, request);
@@ -582,11 +612,61 @@ impl State {
         self.after_answers();
     }
 
+    /// Notes a command and lets a fault happen at it. Is it to be carried out?
+    fn goes_ahead(&mut self, command: &[u8]) -> bool {
+        self.traffic.commands += 1;
+        if self.recorder.is_some() {
+            self.record(&Event::Command(String::from_utf8_lossy(command).into_owned()));
+        }
+        let stage = self.stage;
+        let mut fault = None;
+        self.seen.resize(self.faults.len(), 0);
+        for (n, candidate) in self.faults.iter().enumerate() {
+            let When::Command(nth, prefix) = &candidate.when else { continue };
+            if candidate.stage == stage && command.starts_with(prefix.as_bytes()) {
+                self.seen[n] += 1;
+                if self.seen[n] >= *nth {
+                    fault = fault.or(Some(n));
+                }
+            }
+        }
+        let Some(what) = fault.map(|n| self.remove_fault(n)) else { return true };
+        // These come instead of what was asked.
+        let instead = matches!(what, What::Unplug(_) | What::PowerCut(_) | What::Stall | What::Hang | What::Fail(_));
+        self.suffer(what);
+        !instead
+    }
+
+    fn fbk_request(&mut self, bytes: &[u8]) {
+        let Program::Fbk(daemon) = &self.program else { return };
+        if daemon.bytes_wanted() == 0 && !self.goes_ahead(bytes) {
+            return;
+        }
+        let from = self.busy_until;
+        let Program::Fbk(daemon) = &mut self.program else { return };
+        let result = daemon.request(from, bytes);
+        let worked = daemon.works_until().saturating_sub(from);
+        if daemon.system.reboots {
+            self.leaving = Some((daemon.works_until().saturating_add(LINGER), Next::PowerOn));
+        }
+        if !worked.is_zero() {
+            self.record(&Event::Worked(worked));
+        }
+        self.settle(result.map(|()| None));
+    }
+
+    fn is_bulk(&self) -> bool {
+        matches!(self.program, Program::UBoot(..) | Program::Fbk(..))
+    }
+
     /// What is left of U-Boot after some work.
     fn settle(&mut self, result: Result<Option<After>, Halt>) {
         match result {
             Ok(None) => {}
             Ok(Some(After::Reset)) => self.leaving = Some((self.busy_until, Next::PowerOn)),
+            Ok(Some(After::Boot)) if self.setup.fbk => {
+                self.leaving = Some((self.busy_until, Next::Stage(Stage::Fbk)));
+            }
             Ok(Some(After::Continue | After::Boot)) => {
                 self.leaving = Some((self.busy_until, Next::Stage(Stage::Running)));
             }
@@ -604,7 +684,15 @@ impl State {
         if let Err(outcome) = self.admit(address) {
             return outcome;
         }
+        let now = self.clock.now();
         let reply = match &mut self.program {
+            Program::Fbk(daemon) => match daemon.reply(now, most) {
+                Ok(reply) => Some(reply),
+                Err(when) => {
+                    let next = [when, self.next_change()].into_iter().flatten().min();
+                    return Outcome::Wait(next);
+                }
+            },
             Program::Sdp(_) if !self.rest.is_empty() => None,
             Program::Sdp(sdp) => sdp.reply(),
             Program::UBoot(machine, server) => server.reply(machine, most),
@@ -630,7 +718,7 @@ impl State {
     }
 
     fn answered(&mut self, reply: &[u8]) {
-        if !matches!(self.program, Program::UBoot(..)) || reply.len() > REPLY_BYTES {
+        if !self.is_bulk() || reply.len() > REPLY_BYTES {
             return;
         }
         if reply.starts_with(b"FAIL") {

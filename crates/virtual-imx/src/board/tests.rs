@@ -64,7 +64,7 @@ fn boot_image(board: &Board, model: Model, image: Vec<u8>) -> Vec<u16> {
                 assert_eq!(link.receive(65, WITHIN).unwrap_err().fault, LinkFault::Gone);
             }
             Stage::Loader => sdp(&link, 0, rest),
-            Stage::UBoot => return ids,
+            Stage::UBoot | Stage::Fbk => return ids,
             Stage::Running => panic!("it boots by itself"),
         }
     }

@@ -206,6 +206,14 @@ impl Sdp {
         }
     }
 
+    /// What came with the last write of a file.
+    pub(crate) fn last_file(&self) -> Vec<u8> {
+        let len = usize::try_from(self.last.end.saturating_sub(self.last.start)).unwrap_or(0);
+        let mut bytes = self.written_from(self.last.start);
+        bytes.truncate(len);
+        bytes
+    }
+
     /// What was written from `address` on, as far as it hangs together.
     fn written_from(&self, address: u32) -> Vec<u8> {
         let end = self.written.iter().find(|range| range.contains(&address)).map_or(address, |range| range.end);

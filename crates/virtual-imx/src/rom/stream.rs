@@ -30,6 +30,11 @@ impl Stream {
         self.refused
     }
 
+    /// What came so far.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Takes a report, its identifier first. Anything but a data report of the right length is passed over.
     pub fn report(&mut self, report: &[u8]) -> Verdict {
         let Some((2, data)) = report.split_first() else { return self.verdict };

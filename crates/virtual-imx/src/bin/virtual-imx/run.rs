@@ -53,6 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Problem> {
         match spec.start {
             Start::PowerOn => running.board.power_cycle(),
             Start::UBoot => running.board.start_uboot(),
+            Start::Fbk => running.board.start_fbk(),
         }
     }
     let vhci = if arguments.vhci { Some(Vhci::open(&arguments.sysfs)?) } else { None };
@@ -178,6 +179,7 @@ fn stage(stage: Stage) -> &'static str {
         Stage::Rom => "rom",
         Stage::Loader => "loader",
         Stage::UBoot => "uboot",
+        Stage::Fbk => "fbk",
         Stage::Running => "running",
     }
 }

@@ -16,6 +16,8 @@ pub(crate) enum Start {
     PowerOn,
     /// In U-Boot's fastboot.
     UBoot,
+    /// In the initramfs with the daemon of FBK.
+    Fbk,
 }
 
 /// A board of the command line.
@@ -67,6 +69,9 @@ impl Spec {
             ("boot", "card") => setup.boot = BootMode::Card,
             ("stage", "rom") => self.start = Start::PowerOn,
             ("stage", "uboot") => self.start = Start::UBoot,
+            ("stage", "fbk") => self.start = Start::Fbk,
+            ("boots", "system") => setup.fbk = false,
+            ("boots", "fbk") => setup.fbk = true,
             ("emmc", bytes) => setup.emmc.user_bytes = size(bytes)?,
             ("sd", bytes) => setup.sd = Some(Geometry { user_bytes: size(bytes)?, ..Geometry::default() }),
             ("erased", "00") => setup.emmc.erased = 0,
