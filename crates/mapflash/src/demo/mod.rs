@@ -1,9 +1,10 @@
 //! `mapflash demo`: the whole program on an image of its own, with nothing but the binary.
 //!
 //! It makes an image and a disk file full of old data, writes one to the other by a block map with the engine that
-//! `copy` uses, proves it, lets a damaged image be refused, and does the same work once more the plain way to compare.
+//! `copy` uses, proves it, lets a damaged image be refused, does the same work once more the plain way to compare, and flashes boards in software.
 //! Everything it says is measured in the run that says it.
 
+mod boards;
 pub(crate) mod disk;
 #[cfg(test)]
 mod disk_tests;
@@ -40,7 +41,7 @@ use table::{Row, table};
 const SEED: u64 = 1;
 
 /// How much room there must be: the disk file, the image's data, the packed image, and a little.
-const NEEDED: u64 = (512 + 80 + 48 + 8) << 20;
+const NEEDED: u64 = (512 + 80 + 48 + 32) << 20;
 
 /// The files of a demo.
 struct Files {
@@ -92,6 +93,8 @@ pub(crate) fn run(place: &Place, display: &Display, cancel: &Cancel) -> Result<(
     damaged(&files, &map, display, onlooker)?;
     let plain = plainly(&files, display, onlooker)?;
     display.finish();
+    on_boards(place, display, onlooker)?;
+    display.finish();
 
     let rows = [plain, mapped];
     display.object(&json::Object::Result(table::json(&rows)));
@@ -102,6 +105,7 @@ pub(crate) fn run(place: &Place, display: &Display, cancel: &Cancel) -> Result<(
         display.say("With an image of your own:");
         display.say("  mapflash create disk.wic -o disk.wic.bmap");
         display.say("  mapflash copy disk.wic.zst /dev/sdX --verify-target");
+        display.say("  mapflash flash disk.wic.zst --boot flash.bin");
     }
     Ok(())
 }
@@ -110,7 +114,7 @@ pub(crate) fn run(place: &Place, display: &Display, cancel: &Cancel) -> Result<(
 fn make(files: &Files, display: &Display, onlooker: Onlooker<'_>) -> Result<BlockMap, AppError> {
     let step = |number: u32, line: &str| {
         display.finish();
-        display.say(&format!("{number}/7 {line}"));
+        display.say(&format!("{number}/9 {line}"));
     };
     step(1, "Making an image like those built for i.MX8 boards: GPT, loader, kernel (FAT), root filesystem (ext4)");
     let image = new_file(&files.image)?;
@@ -149,7 +153,7 @@ fn make(files: &Files, display: &Display, onlooker: Onlooker<'_>) -> Result<Bloc
 
 /// Step 5: the packed image to the disk, by the map, proven.
 fn by_map(files: &Files, map: &BlockMap, display: &Display, onlooker: Onlooker<'_>) -> Result<Row, AppError> {
-    display.say("5/7 Writing the packed image by its map, and reading it back from the disk");
+    display.say("5/9 Writing the packed image by its map, and reading it back from the disk");
     let started = Instant::now();
     // From the file, as a user's map comes: its own checksum is verified on the way.
     let read = bmap::xml::read(&files.map).map_err(|error| AppError::bmap(&files.map, error))?.map;
@@ -165,7 +169,7 @@ fn by_map(files: &Files, map: &BlockMap, display: &Display, onlooker: Onlooker<'
 
 /// Step 6: one byte of the image is changed; the engine must refuse it.
 fn damaged(files: &Files, map: &BlockMap, display: &Display, onlooker: Onlooker<'_>) -> Result<(), AppError> {
-    display.say("6/7 Trying an image with one wrong byte");
+    display.say("6/9 Trying an image with one wrong byte");
     // In the largest range, where the files of the root filesystem are.
     let largest = map.mapped().map(|(bytes, _)| bytes).max_by_key(|bytes| bytes.len());
     let place = largest.map_or(0, |bytes| bytes.start() + bytes.len() / 2);
@@ -193,7 +197,7 @@ fn damaged(files: &Files, map: &BlockMap, display: &Display, onlooker: Onlooker<
 
 /// Step 7: the same image once more, every byte of it.
 fn plainly(files: &Files, display: &Display, onlooker: Onlooker<'_>) -> Result<Row, AppError> {
-    display.say("7/7 Without a map: unpacking and writing every byte, as zstdcat and dd do, and comparing every byte");
+    display.say("7/9 Without a map: unpacking and writing every byte, as zstdcat and dd do, and comparing every byte");
     let packed = Image::open(&files.packed, &Options::default())?;
     let image = File::open(&files.image).map_err(at("open", &files.image))?;
     let disk = OpenOptions::new().write(true).open(&files.disk).map_err(at("open", &files.disk))?;
@@ -206,6 +210,24 @@ fn plainly(files: &Files, display: &Display, onlooker: Onlooker<'_>) -> Result<R
         return Err(FlashError::Differs { target: files.disk.display().to_string(), ranges: differing }.into());
     }
     Ok(Row { name: "dd and cmp", written: Shape::DEMO.bytes(), read_back: Shape::DEMO.bytes(), time })
+}
+
+/// Steps 8 and 9: a smaller image, to boards in software.
+fn on_boards(place: &Place, display: &Display, onlooker: Onlooker<'_>) -> Result<(), AppError> {
+    let files = [place.file("board.wic"), place.file("board.wic.zst")];
+    let [path, packed] = &files;
+    let image = new_file(path)?;
+    disk::make(&image, &Shape::SMALL, SEED).map_err(at("write", path))?;
+    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let options = CreateOptions { block_size: None, digests: true, threads };
+    let map = create(&image, &path.display().to_string(), &options, &(), onlooker.cancel)?.map;
+    let quiet = Onlooker { observer: &(), cancel: onlooker.cancel };
+    plain::pack(&image, &new_file(packed)?, quiet).map_err(stopped_or("pack", path))?;
+    let cargo = boards::Cargo { packed, image: path, map: &map };
+    display.say("8/9 Flashing a virtual i.MX8M Mini, paced like a real one: boot ROM, loader, U-Boot, eMMC, proof");
+    boards::one(&cargo, display, onlooker.cancel)?;
+    display.say("9/9 Flashing four at once from one decode, one of which loses its power half-way");
+    boards::four(&cargo, display, onlooker.cancel)
 }
 
 /// Writes an image to the disk file by its map and proves it, as `copy --verify-target` does to a disk.

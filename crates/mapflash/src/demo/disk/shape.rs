@@ -64,8 +64,7 @@ impl Shape {
         blocks_per_group: 16_384,
     };
 
-    /// 64 MiB, for tests that write it a hundred times.
-    #[cfg(test)]
+    /// 64 MiB, for boards, and for tests that write it a hundred times.
     pub(crate) const SMALL: Self = Self {
         blocks: 16_384,
         loader_blocks: 96,
