@@ -183,7 +183,8 @@ pub(crate) struct BusArgs {
     /// Look below FOLDER, which holds copies of /sys, /dev and so on
     #[arg(long, value_name = "FOLDER", hide = true)]
     pub(crate) root: Option<PathBuf>,
-    /// Use a board in this process instead of the system's USB: imx8mm, or imx8mm:FAULTS
+    /// Use virtual boards instead of the system's USB: one in this process (imx8mm, or imx8mm:FAULTS), or those that
+    /// virtual-imx serves (unix:PATH, tcp:HOST:PORT)
     #[arg(long = "virtual", value_name = "BOARD", hide = true)]
     pub(crate) virtual_boards: Vec<String>,
 }

@@ -20,7 +20,9 @@ use virtual_imx::board::{Board, Setup};
 use virtual_imx::fault::script;
 use virtual_imx::host::HostBus;
 use virtual_imx::model::{Model, Tree};
+use virtual_imx::remote::RemoteBus;
 use virtual_imx::timing::{Clock, Timing};
+use virtual_imx::usbip::Address;
 
 use crate::args::BusArgs;
 use crate::discover::shown;
@@ -43,6 +45,11 @@ impl Hub {
         let roots = Roots::under(args.root.as_deref().unwrap_or(Path::new("/")));
         let bus: Box<dyn Bus> = match args.virtual_boards.as_slice() {
             [] => Box::new(UsbBus::under(roots.clone())),
+            [only] if only.starts_with("unix:") || only.starts_with("tcp:") => {
+                let address: Address = only.parse().map_err(|problem: &str| Cause::Usage(problem.to_owned()))?;
+                let failed = |error| AppError::io(format!("cannot reach the virtual boards at {address}"), error);
+                Box::new(RemoteBus::connect(&address).map_err(failed)?)
+            }
             boards => Box::new(virtual_bus(boards)?),
         };
         Ok(Self { bus, table: table(args.chips.as_deref())?, roots })

@@ -4,17 +4,19 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use imx_usb::boot::{Action, BootImage, Seen, next_action};
 use imx_usb::bootimage::container::{Container, FcbCopy, loader_span, sequence};
 use imx_usb::bootimage::describe::describe;
 use imx_usb::bootimage::ivt;
 use imx_usb::bootimage::part::{Start, after_spl, barebox_second, for_stream};
 use imx_usb::bootimage::stages::stages;
 use imx_usb::chips::config::{read_cfg, read_config};
-use imx_usb::chips::{ChipTable, StreamExtent};
+use imx_usb::chips::{ChipTable, Protocol, StreamExtent};
 use imx_usb::descriptors::{bulk_pair, report_endpoints, settings};
 use imx_usb::fastboot::udp::{Address, Packet};
 use imx_usb::fastboot::{Command, Limits, Reply, parse_number};
 use imx_usb::pipe::{BulkPipe, Fault, ReportPipe, TransferError};
+use imx_usb::probe::{MODEST_DOWNLOAD, ProbeOptions, card, probe};
 use imx_usb::{fastboot, fbk, sdp, sdps};
 
 /// What decodes encodes to what decodes to the same.
@@ -112,6 +114,13 @@ pub fn board(bytes: &[u8]) {
     if let Ok(mut download) = session.download(20) {
         let _ = download.write(&[0; 10]);
     }
+    let mut asked = fastboot::Session::new(Board::new(bytes), Limits::USB);
+    let table = ChipTable::builtin();
+    let options = ProbeOptions { table: &table, chip: table.chip("MX8MM"), download: None };
+    if let Ok(found) = probe(&mut asked, &options) {
+        assert!(found.download <= MODEST_DOWNLOAD);
+        let _ = card::find(&mut asked, &found, options.chip, card::Kind::Emmc, None);
+    }
     // Dropped half-way: nothing may be flashed.
     assert!(session.flash("all").is_err());
     if session.download_all(&[1, 2, 3]).is_ok() {
@@ -198,6 +207,7 @@ pub fn image(bytes: &[u8]) {
             assert!(range.start < range.end && range.end <= bytes.len());
         }
     }
+    sent(bytes);
     let description = describe(bytes);
     assert!(description.findings.len() < 80);
     assert!(description.to_string().len() < 80 * 300);
@@ -205,6 +215,38 @@ pub fn image(bytes: &[u8]) {
     if let Some(Ok(stages)) = stages(bytes, &description) {
         assert!(!stages.parts.is_empty() && stages.parts.len() < 10);
         assert!(stages.parts.iter().all(|part| part.bytes.start < part.bytes.end && part.bytes.end <= bytes.len()));
+    }
+}
+
+/// Whatever is on the port, what it is sent lies in the file.
+fn sent(bytes: &[u8]) {
+    let table = ChipTable::builtin();
+    let image = BootImage::new(bytes);
+    let file = image.bytes().as_ptr_range();
+    let within = |part: &[u8]| {
+        let part = part.as_ptr_range();
+        part.start < part.end && file.start <= part.start && part.end <= file.end
+    };
+    let mut known = Vec::new();
+    for id in table.ids() {
+        let chip = table.chip_of(id);
+        // Chips that are alike in this are sent the same.
+        let key = (id.protocol, chip.map(|chip| (chip.format, chip.stream, chip.barebox_second_stage)));
+        if known.contains(&key) {
+            continue;
+        }
+        known.push(key);
+        let seen = Seen { protocol: id.protocol, chip, known: true };
+        for plugins in 0..if id.protocol == Protocol::Sdp { 2 } else { 1 } {
+            match next_action(&image, seen, None, plugins) {
+                Ok(Action::Load { load, second, .. }) => {
+                    assert!(within(load.bytes) && load.dcd.is_none_or(within) && second.is_none_or(within));
+                }
+                Ok(Action::Stream { bytes: part, .. } | Action::Hand(part)) => assert!(within(part)),
+                Ok(_) => {}
+                Err(problem) => assert!(problem.to_string().len() < 300, "{problem}"),
+            }
+        }
     }
 }
 

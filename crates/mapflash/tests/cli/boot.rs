@@ -3,8 +3,12 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-use virtual_imx::model::Model;
+use virtual_imx::board::{Board, Setup};
+use virtual_imx::model::{Model, Tree};
 use virtual_imx::sample::flash_bin;
+use virtual_imx::timing::Clock;
+use virtual_imx::usbip::server::Server;
+use virtual_imx::usbip::{Address, Stop};
 
 use crate::support::{Ran, Room, golden, without_times};
 use crate::usb::Machine;
@@ -118,4 +122,31 @@ fn a_loader_may_lie_in_a_packed_disk_image() {
     room.write("u-boot.bin", &whole[0x5c00..]);
     golden("boot-spl-only.txt", &without_times(&boot(&room, &["spl.bin", "--virtual", "imx8qxp"]).expect(1).stderr));
     boot(&room, &["spl.bin", "--uboot", "u-boot.bin", "--virtual", "imx8qxp"]).expect(0);
+}
+
+#[test]
+fn boards_of_another_process_are_booted_too() {
+    let room = room(Model::Imx8mm);
+    let clock = || Setup { clock: Clock::real(), ..Setup::new(Model::Imx8mm, Tree::Nxp) };
+    let boards = [1, 2].map(|n| Board::new(Setup { path: format!("1-{n}"), uid: n, ..clock() }));
+    let address = Address::Unix(room.path("boards"));
+    let listener = address.listen().unwrap();
+    let (server, stop) = (Server::new(boards.clone()), Stop::new());
+    std::thread::scope(|scope| {
+        scope.spawn(|| server.run(&listener, &stop).unwrap());
+        let listed = room.run(&["boards", "--virtual", "unix:boards"]);
+        let booted = boot(&room, &["flash.bin", "-b", "1-1", "-b", "1-2", "--virtual", "unix:boards"]);
+        let again = room.run(&["boards", "--virtual", "unix:boards"]);
+        stop.set();
+        let listed = listed.expect(0).stdout;
+        assert_eq!(
+            listed.lines().next(),
+            Some("1-1  i.MX8M Mini  boot ROM (SDP)  1fc9:0134  serial 0000000000000001, HAB open")
+        );
+        let booted = booted.expect(0).stderr;
+        assert!(booted.contains("1-1: ready in fastboot") && booted.contains("1-2: ready in fastboot"), "{booted}");
+        assert_eq!(again.expect(0).stdout.matches("fastboot (FB)").count(), 2);
+    });
+    assert_eq!(boot(&room, &["flash.bin", "--virtual", "unix:nowhere"]).expect(1).stderr.lines().count(), 1);
+    boot(&room, &["flash.bin", "--virtual", "tcp:nowhere"]).expect(2);
 }
