@@ -121,12 +121,31 @@ run_uuu() {
   [ "$status" -eq 0 ] || fail "uuu ends with status $status"
 }
 
+# record FILE: writes what goes over the bus to that file among what is left, until stop_recording.
+record() {
+  modprobe usbmon
+  # The kernel keeps no more than five large transfers for it.
+  chrt --fifo 10 "$HW_TESTS/guest/usbmon" "${PORT%%-*}" >"$HW_LEFT/$1" 2>usbmon.says &
+  recorder=$!
+  wait_for 10 grep -q listens usbmon.says || fail "usbmon: $(cat usbmon.says)"
+}
+
+stop_recording() {
+  # What has just come goes through the kernel's buffer first.
+  sleep 0.5
+  kill "$recorder"
+  wait "$recorder" || fail "the trace has gaps: $(cat usbmon.says)"
+}
+
+# For scripts of uuu 1.4, which does not know i.MX93.
+cfg_line() { echo "CFG: SDPS: -chip MX93 -compatible MX815 -vid 0x1fc9 -pid 0x014e"; }
+
 # From the ROM to fastboot, by uuu.
 to_fastboot() {
   ln -sf "$LOADER" loader.bin
   cat >boot.uuu <<END
 uuu_version 1.4.0
-CFG: SDPS: -chip MX93 -compatible MX815 -vid 0x1fc9 -pid 0x014e
+$(cfg_line)
 SDP: boot -f loader.bin
 SDPS: boot -f loader.bin
 SDPV: delay 100
