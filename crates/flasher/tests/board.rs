@@ -374,6 +374,15 @@ fn what_a_u_boot_cannot_do_is_done_without_or_said() {
     let result = &Run::new(&path, Some(&map)).go(&connect)[0];
     assert_good(result);
     assert_eq!(result.proof, Some(Sum::Sha256));
+    // No sums at all: compared with what was sent, and written again where it differs.
+    let comparing = board(model, 0);
+    comparing.add_faults(script(&format!("uboot enter weak user {} 4 1", 17 * MIB + 9)).unwrap());
+    let mut connect = Plain::new(std::slice::from_ref(&comparing), model);
+    connect.change = |profile| (profile.crc32_verify, profile.sha256) = (false, false);
+    let result = &Run::new(&path, Some(&map)).go(&connect)[0];
+    assert_good(result);
+    assert_eq!((result.proof, result.sums.resent), (Some(Sum::Compare), 1));
+    assert_holds(&comparing, &bytes, model);
     // Too small.
     let mut connect = Plain::new(std::slice::from_ref(&hashing), model);
     connect.change = |profile| profile.capacity = Some(SIZE - 1);

@@ -6,8 +6,9 @@
 use bmap::{ByteRange, Digest};
 use imx_usb::fastboot::FastbootError;
 
+use super::batch::Part;
 use super::place::Place;
-use super::uboot::{Command, Line, Lines, SECTOR, Sectors, Uboot};
+use super::uboot::{Command, Line, Lines, SECTOR, Sectors, Uboot, join};
 
 /// By what a board judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,6 +17,8 @@ pub enum Sum {
     Crc32,
     /// SHA-256.
     Sha256,
+    /// None: what is read back is compared with what was sent, byte by byte, while that is still in the board's memory.
+    Compare,
 }
 
 impl Sum {
@@ -25,6 +28,7 @@ impl Sum {
         match self {
             Self::Crc32 => "crc32",
             Self::Sha256 => "sha256",
+            Self::Compare => "cmp.b",
         }
     }
 }
@@ -44,14 +48,20 @@ pub(crate) struct Claim {
 const MARKS: usize = 56;
 
 impl Claim {
-    fn commands(&self, place: &Place, sum: Sum, scratch: u64) -> [Command; 2] {
+    fn commands(&self, place: &Place, sum: Sum, scratch: u64) -> Vec<Command> {
         let sectors = place.sectors(self.extent);
         let len = self.extent.len();
-        let judge = match sum {
-            Sum::Crc32 => Command::Crc32 { at: scratch, len, crc32: self.crc32 },
-            Sum::Sha256 => Command::Sha256 { at: scratch, len, digest: self.sha256 },
-        };
-        [Command::Read { to: scratch, sectors }, judge]
+        let read = Command::Read { to: scratch, sectors };
+        match sum {
+            Sum::Crc32 => vec![read, Command::Crc32 { at: scratch, len, crc32: self.crc32 }],
+            Sum::Sha256 => vec![read, Command::Sha256 { at: scratch, len, digest: self.sha256 }],
+            // Only zeros can be compared with nothing that was sent: with zeros made there, behind what is read.
+            Sum::Compare => {
+                let zeros = scratch.saturating_add(sectors.count.saturating_mul(SECTOR));
+                let make = Command::Zeros { at: zeros, len };
+                vec![read, make, Command::Compare { one: scratch, other: zeros, len }]
+            }
+        }
     }
 
     fn bytes(&self) -> u64 {
@@ -108,6 +118,27 @@ fn run_all(uboot: &mut Uboot, lines: &[Line]) -> Result<bool, FastbootError> {
     Ok(true)
 }
 
+/// Which parts of a download that was just written do not read back as they were sent, by their place among `parts`.
+/// Raw parts only: of others the board holds another form.
+pub(crate) fn differing(uboot: &mut Uboot, place: &Place, parts: &[Part]) -> Result<Vec<usize>, FastbootError> {
+    let scratch = uboot.profile.scratch.as_ref().map_or(0, |scratch| scratch.start);
+    let buffer = uboot.profile.buffer.unwrap_or(0);
+    let mut bad = Vec::new();
+    for (at, part) in parts.iter().enumerate() {
+        let sectors = place.sectors(part.item.extent);
+        let len = part.item.extent.len();
+        let commands = [
+            uboot.select(place.area),
+            Command::Read { to: scratch, sectors },
+            Command::Compare { one: scratch, other: buffer.saturating_add(part.at), len },
+        ];
+        if !uboot.command(&commands, len)? {
+            bad.push(at);
+        }
+    }
+    Ok(bad)
+}
+
 /// Finds the false ones in a group of which one is false.
 fn halve(
     uboot: &mut Uboot,
@@ -157,8 +188,8 @@ pub(crate) fn true_claims(
         let mut line = Line { text: begin.clone(), bytes: 0 };
         let mut count = 0;
         for claim in claims.get(at..).unwrap_or_default().iter().take(MARKS) {
-            let [read, judge] = claim.commands(place, sum, scratch);
-            let part = format!("if {read} && {judge}; then setenv m ${{m}}1; else setenv m ${{m}}0; fi; ");
+            let claim_line = join(&claim.commands(place, sum, scratch));
+            let part = format!("if {claim_line}; then setenv m ${{m}}1; else setenv m ${{m}}0; fi; ");
             if count > 0 && line.text.len() + part.len() > limit {
                 break;
             }

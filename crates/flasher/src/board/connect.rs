@@ -281,6 +281,7 @@ impl<'a> Boards<'a> {
             crc32_verify: can.crc32,
             // A digest has 64 characters by itself.
             sha256: can.sha256 && line >= 256,
+            compare: can.cmp,
             values: can.values,
             unlz4: can.lz4,
             gzwrite: can.gzip,

@@ -10,7 +10,7 @@ use bmap::{Algorithm, BlockMap, ByteRange, Hasher};
 use imx_usb::fastboot::{FastbootError, Pace};
 
 use super::batch::{self, Batch, Item};
-use super::check::{Claim, Sum, false_claims, true_claims};
+use super::check::{Claim, Sum, differing, false_claims, true_claims};
 use super::erase::{Erased, erase};
 use super::error::BoardError;
 use super::feed::Feed;
@@ -385,7 +385,7 @@ impl<'a> Course<'a> {
     /// Those of `indices` that must be sent.
     fn different(&mut self, uboot: &mut Uboot, place: &Place, indices: &[usize]) -> Result<Vec<usize>, BoardError> {
         let perhaps = indices.first().and_then(|index| self.known.get(*index)) == Some(&Known::Perhaps);
-        if !perhaps || !uboot.profile.can_judge() || place.start.is_none() {
+        if !perhaps || !uboot.profile.can_sum() || place.start.is_none() {
             return Ok(indices.to_vec());
         }
         let claims = self.claims(uboot, indices)?;
@@ -526,7 +526,7 @@ impl<'a> Course<'a> {
             gained |= gains;
             forms.push((*item, if gains { form } else { Form::Raw }));
         }
-        let batch = if gained || place.name.is_none() {
+        let batch = if gained || place.name.is_none() || self.compares() {
             batch::parts(ground.packer, &forms)
         } else {
             batch::split(ground.feed, items, self.image_size())
@@ -579,11 +579,46 @@ impl<'a> Course<'a> {
         let took = uboot.now().saturating_sub(started);
         self.spent.card = self.spent.card.saturating_add(took);
         self.account(batch, took, costs);
+        self.compare_sent(uboot, place, batch)?;
         self.stage_done = base.saturating_add(writes);
         self.sums.written = self.sums.written.saturating_add(writes);
         if let TargetState::NoHead { written } | TargetState::Mixed { written } = &mut self.state {
             *written = self.sums.written;
         }
+        Ok(())
+    }
+
+    /// Is proof made by comparing with what was sent? Then it is sent raw, in parts.
+    fn compares(&self) -> bool {
+        self.how.proof == Some(Sum::Compare)
+    }
+
+    /// Where there are no sums: what was written is compared with what was sent, and written again from there.
+    fn compare_sent(&mut self, uboot: &mut Uboot, place: &Place, batch: &Batch) -> Result<(), BoardError> {
+        let Batch::Parts(parts, len) = batch else { return Ok(()) };
+        if !self.compares() {
+            return Ok(());
+        }
+        let started = uboot.now();
+        let mut left = parts.clone();
+        for attempt in 0..=self.how.attempts {
+            let bad = differing(uboot, place, &left)?;
+            left = bad.iter().filter_map(|at| left.get(*at)).copied().collect();
+            if left.is_empty() {
+                break;
+            }
+            if attempt == self.how.attempts {
+                let pieces = left.iter().map(|part| part.item.extent).collect();
+                return Err(BoardError::NotHeld { pieces, attempts: attempt });
+            }
+            for part in &left {
+                self.observer.event(&Event::Retry { extent: part.item.extent, attempt: attempt + 1 });
+                self.sums.resent += 1;
+            }
+            let again = Batch::Parts(left.clone(), *len);
+            self.carry_out(uboot, place, &again, again.writes())?;
+        }
+        self.spent.proof = self.spent.proof.saturating_add(uboot.now().saturating_sub(started));
         Ok(())
     }
 
@@ -665,6 +700,16 @@ impl<'a> Course<'a> {
             let sent: Vec<usize> =
                 self.pieces(phase).into_iter().filter(|index| self.known.get(*index) == Some(&Known::Sent)).collect();
             if sent.is_empty() {
+                return Ok(());
+            }
+            if sum == Sum::Compare {
+                // It was compared as it was written.
+                for index in sent {
+                    self.know(index, Known::Proven);
+                    self.sums.proven = self.sums.proven.saturating_add(self.extent(index).len());
+                    self.journal.proven(index);
+                }
+                self.journal.flush();
                 return Ok(());
             }
             let claims = self.claims(uboot, &sent)?;
@@ -753,7 +798,7 @@ impl<'a> Course<'a> {
             }
             // A board that is lost from here on has an unknown head.
             self.state = TargetState::HeadIncomplete;
-            let batch = if place.name.is_some() {
+            let batch = if place.name.is_some() && !self.compares() {
                 batch::split(self.ground.feed, items, self.image_size())?
             } else {
                 let raw: Vec<_> = items.iter().map(|item| (*item, Form::Raw)).collect();

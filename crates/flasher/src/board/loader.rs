@@ -9,8 +9,10 @@ use bmap::{Algorithm, ByteRange, Hasher};
 use imx_usb::fastboot::Message;
 
 use super::BoardError;
-use super::check::{Claim, Sum, false_claims};
+use super::batch::{Item, Part};
+use super::check::{Claim, Sum, differing, false_claims};
 use super::course::zero_claim;
+use super::pack::Form;
 use super::place::{Place, To};
 use super::uboot::{Area, Command, Line, SECTOR, Sectors, Uboot};
 
@@ -142,6 +144,12 @@ fn write(
         for (from, extent, claim) in steps.iter().filter(|(_, extent, _)| !extent.is_empty()) {
             let wrote = uboot.command(&[uboot.select(area), write(*from, *extent)], extent.len())?;
             let right = match sum {
+                Some(Sum::Compare) => {
+                    let at = from.saturating_sub(buffer).saturating_add(extent.start());
+                    let item = Item { index: 0, extent: *extent };
+                    let part = Part { item, form: Form::Raw, at, len: extent.len() };
+                    differing(uboot, &place, &[part])?.is_empty()
+                }
                 Some(sum) => false_claims(uboot, &place, std::slice::from_ref(claim), sum, &mut |_| {})?.is_empty(),
                 None => true,
             };

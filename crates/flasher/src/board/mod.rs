@@ -92,7 +92,7 @@ pub enum Then {
 /// How proof is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
-    /// By CRC-32 where the board has it, by SHA-256 otherwise.
+    /// By CRC-32 where the board has it, otherwise by SHA-256, otherwise by comparing with what was sent.
     Fast,
     /// By SHA-256.
     Strong,
@@ -453,7 +453,8 @@ impl One<'_> {
         self.result.proof = proof;
         let bus = SharedBus::of(self.board, port.as_ref(), speed);
         let how = How {
-            wire: self.options.wire,
+            // What is inflated is not in the board's memory any more, to be compared with.
+            wire: if proof == Some(Sum::Compare) { Wire::Only(Form::Raw) } else { self.options.wire },
             proof,
             compare: if self.options.compare_by_crc { Sum::Crc32 } else { Sum::Sha256 },
             attempts: self.options.attempts,
@@ -503,7 +504,9 @@ fn sum_for(proof: Proof, profile: &Profile) -> Option<Sum> {
     match proof {
         Proof::Off => None,
         Proof::Fast if profile.crc32_verify => Some(Sum::Crc32),
-        Proof::Fast | Proof::Strong => profile.sha256.then_some(Sum::Sha256),
+        Proof::Fast | Proof::Strong if profile.sha256 => Some(Sum::Sha256),
+        Proof::Strong => None,
+        Proof::Fast => profile.can_compare().then_some(Sum::Compare),
     }
 }
 

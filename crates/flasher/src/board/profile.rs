@@ -25,6 +25,8 @@ pub struct Profile {
     pub crc32_verify: bool,
     /// `hash sha256` and comparing strings.
     pub sha256: bool,
+    /// `cmp.b`.
+    pub compare: bool,
     /// Values come back: a variable `fastboot.X` by `getvar:X`.
     pub values: bool,
     /// `unlz4`.
@@ -46,8 +48,18 @@ impl Profile {
         self.shell.is_some() && self.buffer.is_some()
     }
 
+    /// Can it make sums of what it holds?
+    pub(crate) fn can_sum(&self) -> bool {
+        self.can_judge() && (self.crc32_verify || self.sha256)
+    }
+
+    /// Can what was written be compared with what was sent?
+    pub(crate) fn can_compare(&self) -> bool {
+        self.compare && self.can_place()
+    }
+
     /// Can what was written be read back and judged there?
     pub(crate) fn can_judge(&self) -> bool {
-        self.shell.is_some() && self.scratch_bytes() > 0 && (self.crc32_verify || self.sha256)
+        self.shell.is_some() && self.scratch_bytes() > 0 && (self.crc32_verify || self.sha256 || self.can_compare())
     }
 }

@@ -85,6 +85,10 @@ pub(crate) enum Command {
     Crc32 { at: u64, len: u64, crc32: u32 },
     /// Fails unless memory has that SHA-256.
     Sha256 { at: u64, len: u64, digest: Digest },
+    /// Fails unless two places of memory are the same.
+    Compare { one: u64, other: u64, len: u64 },
+    /// Makes zeros in memory.
+    Zeros { at: u64, len: u64 },
     /// Inflates an LZ4 frame in memory.
     Unlz4 { from: u64, to: u64, most: u64 },
     /// Inflates a gzip member to the card: bytes at a byte offset.
@@ -104,6 +108,8 @@ impl fmt::Display for Command {
             Self::Sha256 { at, len, digest } => {
                 write!(f, "hash sha256 {at:x} {len:x} h && test \"$h\" = {}", Hex(digest.as_bytes()))
             }
+            Self::Compare { one, other, len } => write!(f, "cmp.b {one:x} {other:x} {len:x}"),
+            Self::Zeros { at, len } => write!(f, "mw.b {at:x} 0 {len:x}"),
             Self::Unlz4 { from, to, most } => write!(f, "unlz4 {from:x} {to:x} {most:x}"),
             Self::GzWrite { device, from, len, offset, out } => {
                 // The work buffer of 4 MiB is what ran fastest; it is U-Boot's own to allocate.
@@ -183,7 +189,8 @@ impl Lines {
     }
 }
 
-fn join(commands: &[Command]) -> String {
+/// Commands as one line, which stops at the first that fails.
+pub(crate) fn join(commands: &[Command]) -> String {
     commands.iter().map(ToString::to_string).collect::<Vec<_>>().join(JOIN)
 }
 

@@ -187,6 +187,7 @@ mod tests {
             scratch: Some(0x4040_0000..0x4280_0000),
             crc32_verify: true,
             sha256: true,
+            compare: true,
             values: true,
             unlz4: true,
             gzwrite: true,

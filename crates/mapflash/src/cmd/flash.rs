@@ -80,7 +80,8 @@ fn flash_boards(args: FlashArgs, watch: &Watch, cancel: &Cancel, display: &Displ
         cancel,
     });
     view.finish();
-    report::tell(&job, &boards, results, started.elapsed(), watch, display)
+    let gaps = report::Gaps::of(map, &made);
+    report::tell(&job, &boards, results, gaps, started.elapsed(), watch, display)
 }
 
 /// A loader into a boot partition, and nothing else.
@@ -110,7 +111,7 @@ fn flash_loaders(job: &Flash, hub: &Hub, watch: &Watch, cancel: &Cancel, display
         observer: &view,
     });
     view.finish();
-    report::tell(job, &boards, results, started.elapsed(), watch, display)
+    report::tell(job, &boards, results, report::Gaps::default(), started.elapsed(), watch, display)
 }
 
 /// Where journals are kept: the XDG base directory for state, else below the home directory; none without either.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use bmap::{BlockMap, ByteRange};
 use flasher::board::{BoardResult, Boards, Then};
+use flasher::plan::{HolePolicy, Plan};
 use serde_json::{Value, json};
 
 use super::boards::names;
@@ -13,11 +15,55 @@ use crate::render::json::Object;
 use crate::render::text::{count, printable, rate, size, span};
 use crate::signals::Watch;
 
+/// What the map leaves out, and what became of it on every board: bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Gaps {
+    /// Behind the head.
+    holes: u64,
+    /// In front of the first partition.
+    gap: u64,
+}
+
+impl Gaps {
+    /// Those of a map under a plan.
+    pub(super) fn of(map: Option<&BlockMap>, plan: &Plan) -> Self {
+        let head = ByteRange::first(plan.head());
+        map.into_iter().flat_map(BlockMap::holes).fold(Self::default(), |sum, hole| {
+            let gap = hole.intersect(head).map_or(0, ByteRange::len);
+            Self { holes: sum.holes + hole.len() - gap, gap: sum.gap + gap }
+        })
+    }
+
+    fn lines(self, job: &Flash) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.holes > 0 && !job.options.erase_holes {
+            lines.push(match job.wishes.holes {
+                HolePolicy::Zero => format!("{} that the map leaves out were set to zero", size(self.holes)),
+                _ => format!(
+                    "{} that the map leaves out hold what was there before; --holes zero clears them",
+                    size(self.holes)
+                ),
+            });
+        }
+        if self.gap > 0 {
+            lines.push(match job.wishes.clear_gap {
+                true => format!("the gap in front of the first partition ({}) was set to zero", size(self.gap)),
+                false => format!(
+                    "the gap in front of the first partition ({}) was left alone; --clear-env clears it",
+                    size(self.gap)
+                ),
+            });
+        }
+        lines
+    }
+}
+
 /// Says how each board ended; of several that failed the worst counts.
 pub(super) fn tell(
     job: &Flash,
     boards: &Boards<'_>,
     results: Vec<BoardResult>,
+    gaps: Gaps,
     time: Duration,
     watch: &Watch,
     display: &Display,
@@ -38,6 +84,9 @@ pub(super) fn tell(
             Some(error) => failed.push(AppError::of_board(name, error, result.state, watch.caught())),
         }
     }
+    if good > 0 && !display.is_json() {
+        gaps.lines(job).iter().for_each(|line| display.say(line));
+    }
     if all > 1 && !display.is_json() {
         display.say(&format!("{good} of {} hold the image, after {}", count(all, "board"), span(time)));
     }
@@ -48,6 +97,10 @@ pub(super) fn tell(
         "command": "flash",
         "status": status,
         "boards": objects,
+        "holes": gaps.holes,
+        "holes_zeroed": job.wishes.holes == HolePolicy::Zero,
+        "gap": gaps.gap,
+        "gap_cleared": job.wishes.clear_gap,
         "seconds": time.as_secs_f64(),
     })));
     ended
@@ -151,6 +204,7 @@ fn lines(name: &str, result: &BoardResult, job: &Flash) -> Vec<String> {
 fn label(sum: &str) -> &'static str {
     match sum {
         "sha256" => "SHA-256",
+        "cmp.b" => "comparing with what was sent",
         _ => "CRC-32",
     }
 }
