@@ -69,6 +69,8 @@ pub struct Setup {
     pub emmc: Geometry,
     /// The card in its SD slot, if there is one; it has no boot partitions whatever is said here.
     pub sd: Option<Geometry>,
+    /// Bytes of its memory, where they are not the model's. What fastboot announces does not go by it, as in U-Boot.
+    pub ram: Option<u64>,
     /// Where its switches point.
     pub boot: BootMode,
     /// How long things take.
@@ -94,6 +96,7 @@ impl Setup {
             path: "1-1".to_owned(),
             emmc: Geometry::default(),
             sd: None,
+            ram: None,
             boot: BootMode::Serial,
             timing: Timing::instant(),
             clock: Clock::simulated(),

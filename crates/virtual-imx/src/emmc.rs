@@ -108,6 +108,9 @@ pub enum EmmcError {
         /// Blocks that were written.
         done: u64,
     },
+    /// The card was busy for longer than hosts wait; what it was told is done all the same.
+    #[error("the card was busy for too long")]
+    Busy,
     /// The card has no boot partitions, being an SD card.
     #[error("this card has no boot partitions")]
     NoBoot,
@@ -187,6 +190,7 @@ pub struct Emmc {
     defects: Vec<(Area, Range<u64>, Defect)>,
     weak: Vec<WeakBit>,
     power_left: Option<u64>,
+    late: u32,
 }
 
 impl Emmc {
@@ -206,6 +210,7 @@ impl Emmc {
             defects: Vec::new(),
             weak: Vec::new(),
             power_left: None,
+            late: 0,
         }
     }
 
@@ -272,6 +277,11 @@ impl Emmc {
     /// The power goes away once so many more bytes have been written, at the end of a block.
     pub fn cut_power_after(&mut self, bytes: u64) {
         self.power_left = Some(bytes / BLOCK_BYTES * BLOCK_BYTES);
+    }
+
+    /// Takes too long over the next so many writes: they fail as [`EmmcError::Busy`], and are done.
+    pub fn be_late(&mut self, writes: u32) {
+        self.late = writes;
     }
 
     /// Makes blocks bad.
@@ -414,6 +424,10 @@ impl Emmc {
         match bad {
             _ if cut => Err(EmmcError::PowerCut { done }),
             Some(block) => Err(EmmcError::Bad { area, block, done }),
+            None if self.late > 0 => {
+                self.late -= 1;
+                Err(EmmcError::Busy)
+            }
             None => Ok(()),
         }
     }

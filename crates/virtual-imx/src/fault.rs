@@ -14,6 +14,8 @@
 //! uboot cmd 1 flash:all flip boot0 64 4 bit 2 of stored byte 64 turns over now; the command is carried out
 //! uboot enter weak user 64 4 1          … comes out wrong the next time it is written
 //! uboot enter slowerase 20              every erase group takes 20 ms
+//! uboot cmd 1 flash slow 5000           the command is carried out, and takes 5000 ms longer
+//! uboot cmd 1 flash late 2              the card takes too long over two writes: they fail, but are done
 //! ```
 //!
 //! The eMMC's areas are user, boot0 and boot1. Numbers are decimal.
@@ -78,6 +80,10 @@ pub enum What {
     Weak(Area, u64, u8, u32),
     /// Erasing takes so long for each group.
     SlowErase(Duration),
+    /// The board is busy for so much longer.
+    Slow(Duration),
+    /// So many writes to the eMMC are stored, but after U-Boot has given up waiting for the card.
+    Late(u32),
 }
 
 /// One fault. It happens once.
@@ -194,6 +200,8 @@ impl FromStr for Fault {
             }
             Some("flip") => What::Flip(area(&mut text)?, number(&mut text)?, number(&mut text)?),
             Some("weak") => What::Weak(area(&mut text)?, number(&mut text)?, number(&mut text)?, number(&mut text)?),
+            Some("slow") => What::Slow(Duration::from_millis(number(&mut text)?)),
+            Some("late") => What::Late(number(&mut text)?),
             Some("slowerase") => What::SlowErase(Duration::from_millis(number(&mut text)?)),
             _ => return Err("it says not what happens"),
         };

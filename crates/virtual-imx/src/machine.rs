@@ -15,6 +15,8 @@ use crate::timing::{Timing, at_rate};
 pub const RESERVED_BYTES: u64 = 64 << 20;
 /// Bytes moved between card and memory at a time.
 pub(crate) const PIECE: usize = 1 << 20;
+/// How long U-Boot waits for a card that is busy after a write.
+const CARD_WAIT: Duration = Duration::from_secs(1);
 /// The most the console remembers.
 const CONSOLE_BYTES: usize = 1 << 20;
 /// The most that all variables may hold.
@@ -163,6 +165,14 @@ impl Machine {
         machine
     }
 
+    /// With so much memory instead of the model's, from the same address on; what was in it is gone. U-Boot's own part
+    /// at the top moves with its end.
+    #[must_use]
+    pub fn with_ram(mut self, bytes: u64) -> Self {
+        self.ram = Ram::new(self.model.layout(self.tree).ram, bytes);
+        self
+    }
+
     /// A variable.
     pub fn env(&self, name: &str) -> Option<&str> {
         self.env.get(name).map(String::as_str)
@@ -271,7 +281,12 @@ impl Machine {
         match done {
             Ok(()) => Ok(true),
             Err(EmmcError::PowerCut { .. }) => Err(Halt::PowerLost),
-            Err(_) => Ok(false),
+            Err(error) => {
+                if error == EmmcError::Busy {
+                    self.spend(CARD_WAIT);
+                }
+                Ok(false)
+            }
         }
     }
 }

@@ -174,7 +174,11 @@ impl State {
             }
             (Stage::UBoot, _) => {
                 let cards = std::mem::take(&mut self.cards);
-                let mut machine = Box::new(Machine::new(model, tree, cards, self.setup.timing));
+                let machine = Machine::new(model, tree, cards, self.setup.timing);
+                let mut machine = Box::new(match self.setup.ram {
+                    Some(bytes) => machine.with_ram(bytes),
+                    None => machine,
+                });
                 let serial = self.serial(Stage::UBoot);
                 let server = Fastboot::new(&mut machine, &serial);
                 Program::UBoot(machine, server)
@@ -457,6 +461,8 @@ impl State {
             What::Bad(area, first, end, defect) => self.emmc().add_defect(area, first..end, defect),
             What::Flip(area, at, mask) => self.emmc().flip(area, at, mask),
             What::Weak(area, at, mask, times) => self.emmc().weaken(area, at, mask, times),
+            What::Slow(time) => self.busy_until = self.busy_until.saturating_add(time),
+            What::Late(writes) => self.emmc().be_late(writes),
             What::SlowErase(group) => {
                 self.setup.timing.erase_group = group;
                 if let Program::UBoot(machine, _) = &mut self.program {

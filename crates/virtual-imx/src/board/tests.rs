@@ -329,6 +329,36 @@ fn a_crash_resets_and_an_overrun_hangs() {
 }
 
 #[test]
+fn slow_boards_and_late_cards() {
+    let (board, link) = fastboot(nxp());
+    board.add_faults(script("uboot cmd 1 getvar slow 5000; uboot cmd 1 flash late 1").unwrap());
+    link.send(b"getvar:version", WITHIN).unwrap();
+    let start = board.now();
+    assert_eq!(link.receive(64, Duration::from_secs(3)).unwrap_err().fault, LinkFault::TimedOut);
+    assert_eq!(link.receive(64, WITHIN).unwrap(), b"OKAY0.4");
+    assert_eq!(board.now() - start, Duration::from_secs(5));
+    // It fails after U-Boot has waited for a second; the bytes are there, and once more does no harm.
+    download(&link, &[9; 4096]).unwrap();
+    let start = board.now();
+    assert_eq!(say(&link, "flash:bootloader"), "FAILfailed writing to device");
+    assert_eq!(board.now() - start, Duration::from_secs(1));
+    assert_eq!(board.emmc(|card| card.peek(Area::Boot0, 0, 4096)), Some(vec![9; 4096]));
+    assert_eq!(say(&link, "flash:bootloader"), "OKAY");
+}
+
+/// What fastboot announces does not go by the memory there is.
+#[test]
+fn a_download_may_overrun_a_board_with_little_memory() {
+    let (_, link) = fastboot(Setup { ram: Some(256 << 20), ..nxp() });
+    assert_eq!(say(&link, "getvar:max-download-size"), "OKAY0x40000000");
+    let room = (256 - 40 - 64) << 20;
+    download(&link, &vec![1; room]).unwrap();
+    say(&link, &format!("download:{:08x}", room + 4096));
+    link.send(&vec![1; room + 4096], WITHIN).unwrap();
+    assert_eq!(link.receive(64, WITHIN).unwrap_err().fault, LinkFault::TimedOut);
+}
+
+#[test]
 fn work_takes_its_time() {
     let timing = Timing { bus: 10 << 20, card_write: 5 << 20, ..Timing::instant() };
     let (board, link) = fastboot(Setup { timing, ..nxp() });

@@ -15,6 +15,7 @@
 
 use crate::emmc::BLOCK_BYTES;
 use crate::machine::{Halt, Machine, PIECE};
+use crate::model::Tree;
 use crate::store::wide;
 
 use super::partition::Target;
@@ -26,8 +27,8 @@ const DONT_CARE: u16 = 0xcac3;
 const CRC32: u16 = 0xcac4;
 /// FILL is written in pieces of this (`CONFIG_IMAGE_SPARSE_FILLBUF_SIZE`).
 const FILL_PIECE: u64 = 512 << 10;
-/// U-Boot copies RAW in pieces; one write command each.
-const RAW_PIECE: u64 = 2 << 20;
+/// RAW is copied in pieces, each with a write of its own: of so many bytes by NXP's tree, and by upstream's.
+const RAW_PIECE: [u64; 2] = [2 << 20, 8 << 20];
 
 const EXCEEDS: &str = "Request would exceed partition size!";
 const WRITE_FAILED: &str = "flash write failure";
@@ -96,7 +97,7 @@ pub(super) fn write(machine: &mut Machine, image: u64, target: Target) -> Result
             }
             DONT_CARE => block = block.saturating_add(blocks),
             CRC32 => {
-                if total != chunk_header && machine.tree == crate::model::Tree::Nxp {
+                if total != chunk_header && machine.tree == Tree::Nxp {
                     return Ok(Err("Bogus chunk size for chunk type Dont Care"));
                 }
             }
@@ -108,7 +109,7 @@ pub(super) fn write(machine: &mut Machine, image: u64, target: Target) -> Result
 }
 
 fn raw(machine: &mut Machine, target: Target, block: u64, blocks: u64, from: u64) -> Result<bool, Halt> {
-    let most = RAW_PIECE / BLOCK_BYTES;
+    let most = RAW_PIECE[usize::from(machine.tree == Tree::Upstream)] / BLOCK_BYTES;
     let mut done = 0;
     while done < blocks {
         let n = (blocks - done).min(most);

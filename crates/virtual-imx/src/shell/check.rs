@@ -30,6 +30,31 @@ pub(super) fn itest(machine: &mut Machine, suffix: &str, args: &[&str]) -> Resul
     Ok(i32::from(!holds))
 }
 
+/// `setexpr[.b|.w|.l|.q] name [*]value [op [*]value]`, numbers hexadecimal. Strings and regular expressions are left out.
+pub(super) fn setexpr(machine: &mut Machine, suffix: &str, args: &[&str]) -> Result<i32, Halt> {
+    let Some(bytes) = width(suffix) else { return Ok(1) };
+    let (name, value) = match args {
+        [name, value] => (name, operand(machine, value, bytes)?),
+        [name, left, op, right] => {
+            let (a, b) = (operand(machine, left, bytes)?, operand(machine, right, bytes)?);
+            let value = match *op {
+                "+" => a.wrapping_add(b),
+                "-" => a.wrapping_sub(b),
+                "*" => a.wrapping_mul(b),
+                "/" => a.checked_div(b).unwrap_or(0),
+                "%" => a.checked_rem(b).unwrap_or(0),
+                "&" => a & b,
+                "|" => a | b,
+                "^" => a ^ b,
+                _ => return Ok(1),
+            };
+            (name, value)
+        }
+        _ => return Ok(1),
+    };
+    Ok(i32::from(!machine.set_env(name, &format!("{value:x}"))))
+}
+
 fn operand(machine: &Machine, text: &str, bytes: usize) -> Result<u64, Halt> {
     match text.strip_prefix('*') {
         None => Ok(hex(text) & (u64::MAX >> (64 - 8 * bytes.min(8)))),

@@ -20,6 +20,7 @@ pub(super) fn run(machine: &mut Machine, name: &str, args: &[&str]) -> Result<i3
         "printenv" => printenv(machine, args),
         "env" => env(machine, args),
         "test" => i32::from(!test(args)),
+        "setexpr" => return check::setexpr(machine, width, args),
         "itest" => return check::itest(machine, width, args),
         "sleep" => sleep(machine, args),
         "version" => {

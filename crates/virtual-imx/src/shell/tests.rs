@@ -73,6 +73,23 @@ fn conditions() {
 }
 
 #[test]
+fn expressions() {
+    let mut machine = machine(Tree::Nxp);
+    let lines = [
+        "setexpr a 10 + f",
+        "setexpr b ${a} * 2; mw.w 40400000 1234",
+        "setexpr.w c *40400000 % 100",
+        "setexpr d ff",
+        "setexpr e 5 / 0",
+        "setexpr f 5 <> 0",
+        "setexpr",
+    ];
+    assert_eq!(statuses(&mut machine, &lines), [0, 0, 0, 0, 0, 1, 1]);
+    let values: Vec<_> = ["a", "b", "c", "d", "e"].iter().map(|name| machine.env(name).unwrap()).collect();
+    assert_eq!(values, ["1f", "3e", "34", "ff", "0"]);
+}
+
+#[test]
 fn known_answers_that_probes_use() {
     let mut nxp = machine(Tree::Nxp);
     let lines = ["mw.l 40400000 34333231;crc32 -v 40400000 4 9be3e0a3", "crc32 -v 40400000 4 9be3e0a4"];
