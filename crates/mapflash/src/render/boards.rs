@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flasher::board::BoardObserver;
-use flasher::event::{Event, Observer as _, Stage};
+use flasher::event::{Event, Observer as _};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::json::Json;
@@ -47,7 +47,9 @@ impl<'d> BoardsView<'d> {
             .filter(|()| several)
             .map(|()| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(REDRAWS)));
         let rows = names.into_iter().map(|name| {
+            // Ticking begins where it is drawn: on its own it would leave a line behind.
             let bar = bars.as_ref().map(|bars| bars.add(bar(&name)));
+            bar.iter().for_each(|bar| bar.enable_steady_tick(Duration::from_millis(250)));
             let json = Json::new(display.tells_progress()).of_board(&name);
             let (state, retries, lines) =
                 (State::default(), Retries::default(), Lines::of_board(several.then_some(&name)));
@@ -129,10 +131,10 @@ fn lock(row: &Mutex<Row>) -> MutexGuard<'_, Row> {
 
 fn bar(name: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix:>10} [{bar:20}] {wide_msg}");
-    let bar = ProgressBar::new(1000);
+    // Drawn only once it is one of several.
+    let bar = ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::hidden());
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("#>-"));
     bar.set_prefix(name.to_owned());
-    bar.enable_steady_tick(Duration::from_millis(250));
     bar
 }
 
@@ -156,9 +158,7 @@ impl BoardObserver for BoardsView<'_> {
             bar.set_message(format!("{}: {}", stage_name(running.stage), running.line(now)));
         } else if self.rows.len() == 1 {
             // A single board's progress is the display's own.
-            if matches!(event, Event::Stage { stage, .. } if *stage != Stage::Boot)
-                || matches!(event, Event::Progress { .. })
-            {
+            if matches!(event, Event::Stage { .. } | Event::Progress { .. }) {
                 self.display.event(event);
             }
         } else if self.display.style() == Style::Lines {

@@ -133,11 +133,11 @@ fn lines(name: &str, result: &BoardResult, job: &Flash) -> Vec<String> {
     }
     if sums.sent > 0 && result.error.is_none() {
         let mut line = format!("  sent {}", size(sums.sent));
-        if sums.packed > 0 {
-            line.push_str(&format!(" for {} of which {} were packed", size(sums.written), size(sums.packed)));
-        }
         if let Some(rate) = rate(sums.sent, result.spent.bus) {
             line.push_str(&format!(" at {}/s", size(rate)));
+        }
+        if sums.packed > 0 {
+            line.push_str(&format!(", {} of the image packed", size(sums.packed)));
         }
         let spent = &result.spent;
         let parts = [
