@@ -706,6 +706,8 @@ impl State {
         };
         let reply = if self.rest.is_empty() { reply } else { Some(std::mem::take(&mut self.rest)) };
         let Some(mut reply) = reply else {
+            // Whoever waits for an answer that is not there yet is no transfer that follows the last one.
+            self.queued = false;
             self.after_answers();
             return Outcome::Wait(self.next_change());
         };
