@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::board::choose::Name;
 
 const AFTER_HELP: &str = "\
-Exit status: 0 all that was asked was done, 1 failed, 2 usage, 3 no such device, 4 the device failed, 5 the image does \
+Exit status: 0 all that was asked was done, 1 failed, 2 usage, 3 no such board or device, 4 the board or device failed, 5 the image does \
 not match its bmap, 6 the target does not hold what was written, 7 refused as unsafe, 8 written but cannot be proven, \
 128+N stopped by signal N.";
 

@@ -11,9 +11,9 @@ pub(crate) enum Status {
     Failed,
     /// 2: the command line makes no sense.
     Usage,
-    /// 3: there is no such device.
+    /// 3: there is no such board or device.
     NoDevice,
-    /// 4: the device failed or went away while it was in use.
+    /// 4: the board or device failed or went away while it was in use.
     DeviceFailed,
     /// 5: the image does not match its bmap, or the bmap does not match itself.
     WrongImage,

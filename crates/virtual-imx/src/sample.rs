@@ -9,6 +9,15 @@ fn fit_offset(model: Model) -> usize {
     0x6_0000 - usize::try_from(model.loader_offset(false)).unwrap_or(0)
 }
 
+/// Where the table of an image belongs: before the place where U-Boot links its SPL.
+fn ivt_address(model: Model) -> u32 {
+    match model {
+        Model::Imx8mn => 0x0091_1fc0,
+        Model::Imx8mp => 0x0091_ffc0,
+        _ => 0x007e_1000,
+    }
+}
+
 /// Where U-Boot's container begins in an image of containers.
 const UBOOT_CONTAINER: usize = 0x5c00;
 
@@ -29,7 +38,7 @@ pub fn fbk_bin(model: Model, seed: u8) -> Vec<u8> {
 fn build(model: Model, seed: u8, mark: &[u8]) -> Vec<u8> {
     match model.rom() {
         RomKind::SdpIvt | RomKind::StreamIvt => {
-            let mut bytes = ivt(0x007e_1000, 0x4000, seed);
+            let mut bytes = ivt(ivt_address(model), 0x4000, seed);
             bytes.resize(fit_offset(model), 0);
             bytes.extend(fit(0x5000, seed, mark));
             bytes
@@ -55,7 +64,7 @@ pub fn signed_flash_bin(model: Model, seed: u8) -> Vec<u8> {
     match model.rom() {
         RomKind::SdpIvt | RomKind::StreamIvt => {
             // A command sequence at 0x3000 of the loader, and the table's pointer to it.
-            bytes[24..28].copy_from_slice(&0x007e_4000_u32.to_le_bytes());
+            bytes[24..28].copy_from_slice(&(ivt_address(model) + 0x3000).to_le_bytes());
             bytes[0x3000] = 0xd4;
         }
         // "Signed by the maker of the board", in each container's flags.

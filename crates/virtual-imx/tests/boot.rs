@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use imx_usb::boot::{BootError, BootImage, BootOptions, Booted, Contents, Identity, Problem, Step, boot};
 use imx_usb::bootimage::ImageError;
+use imx_usb::bootimage::describe::Family;
 use imx_usb::bootimage::marks::LOADER_TAG;
 use imx_usb::bus::{Bus, Port};
 use imx_usb::chips::{ChipTable, ImageFormat, Protocol};
@@ -162,6 +163,27 @@ fn an_image_of_the_wrong_kind_is_not_sent() {
         error.problem.to_string(),
         "the chip takes images with a vector table (IVT), but the boot image is of containers (AHAB)"
     );
+}
+
+#[test]
+fn an_image_for_another_chip_of_the_kind_raises_doubt() {
+    for (model, image, doubt) in [
+        (Model::Imx8mp, Model::Imx8mp, None),
+        (Model::Imx8mn, Model::Imx8mn, None),
+        (Model::Imx8mm, Model::Imx8mm, None),
+        (Model::Imx8mp, Model::Imx8mm, Some(Family::Imx8mQuadOrMini)),
+        (Model::Imx8mn, Model::Imx8mp, Some(Family::Imx8mPlus)),
+    ] {
+        let (_, bus) = open_board(model);
+        let (table, image, mut found) = (ChipTable::builtin(), BootImage::new(flash_bin(image, 1)), None);
+        // It is a guess, so the image is sent; what this board makes of it is not the matter here.
+        let _ = boot(&bus, &table, &port(), &image, &BootOptions::default(), &mut |step| {
+            if let Step::LooksLike(family) = step {
+                found = Some(family);
+            }
+        });
+        assert_eq!(found, doubt, "{model:?}");
+    }
 }
 
 #[test]

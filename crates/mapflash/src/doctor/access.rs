@@ -112,3 +112,45 @@ fn mend(rules: &[Rule], subsystem: &Subsystem, access: &facts::Access, node: &st
     }
     (String::new(), install(""))
 }
+
+#[cfg(test)]
+mod tests {
+    use imx_usb::usb::facts::{Access, Grants};
+
+    use super::*;
+
+    fn rule(file: &str, grants: Grants) -> Rule {
+        Rule { file: file.into(), line: 1, grants, named: true, certain: true }
+    }
+
+    fn node(group: &str) -> Access {
+        Access { mode: 0o664, uid: 0, gid: 0, owner: Some("root".into()), group: Some(group.into()), ours: false }
+    }
+
+    fn ask(rules: &[Rule], udevd: bool, group: &str) -> (String, String) {
+        let subsystem = Subsystem { sysfs: true, nodes: true, udevd, buses: 1 };
+        mend(rules, &subsystem, &node(group), "/dev/bus/usb/001/002")
+    }
+
+    #[test]
+    fn what_gives_access_depends_on_what_is_there() {
+        let uaccess = Grants { uaccess: true, ..Grants::default() };
+        let plugdev = Grants { mode: Some(0o660), group: Some("plugdev".into()), ..Grants::default() };
+        // Nothing yet.
+        assert_eq!(ask(&[], true, "root"), (String::new(), install("")));
+        // A container: rules would have no effect.
+        assert_eq!(ask(&[], false, "root").1, "sudo chmod a+rw /dev/bus/usb/001/002, or run as root");
+        // Too late for uaccess.
+        let (why, fix) = ask(&[rule("/etc/udev/rules.d/99-uuu.rules", uaccess.clone())], true, "root");
+        assert!(why.contains("99-uuu.rules gives access too late"), "{why}");
+        assert!(fix.starts_with("sudo mv /etc/udev/rules.d/99-uuu.rules /etc/udev/rules.d/70-mapflash.rules"), "{fix}");
+        // In time, but nobody sits there.
+        let (why, fix) = ask(&[rule("/etc/udev/rules.d/70-mapflash.rules", uaccess)], true, "root");
+        assert!(why.contains("not over ssh") && fix.contains("--group plugdev") && fix.contains("usermod"), "{fix}");
+        // For a group: not in effect yet, or the user is no member.
+        let (why, fix) = ask(&[rule("/etc/udev/rules.d/70-mapflash.rules", plugdev.clone())], true, "root");
+        assert!(why.contains("not in effect yet") && fix.contains("udevadm trigger"), "{fix}");
+        let (why, fix) = ask(&[rule("/etc/udev/rules.d/70-mapflash.rules", plugdev)], true, "plugdev");
+        assert_eq!((why.as_str(), fix.as_str()), ("", "sudo usermod -aG plugdev $USER, then log in again"));
+    }
+}
