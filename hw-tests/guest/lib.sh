@@ -140,6 +140,13 @@ stop_recording() {
 # For scripts of uuu 1.4, which does not know i.MX93.
 cfg_line() { echo "CFG: SDPS: -chip MX93 -compatible MX815 -vid 0x1fc9 -pid 0x014e"; }
 
+# SPSDK's programs, in $SPSDK: where CI installs it, or in the path.
+need_spsdk() {
+  SPSDK=${XDG_CACHE_HOME:-$HOME/.cache}/mapflash-ci/spsdk-3.12.0/bin
+  [ -x "$SPSDK/sdphost" ] || SPSDK=$(dirname "$(command -v sdphost || echo /none/sdphost)")
+  [ -x "$SPSDK/sdphost" ] || skip "SPSDK is not installed (PyPI: spsdk)"
+}
+
 # From the ROM to fastboot, by uuu.
 to_fastboot() {
   ln -sf "$LOADER" loader.bin

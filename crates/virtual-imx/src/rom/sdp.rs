@@ -21,6 +21,8 @@ const FILE_DONE: u32 = 0x8888_8888;
 const DCD_DONE: u32 = 0x128a_8a12;
 const SKIPPED: u32 = 0x900d_d009;
 const BAD_HEADER: u32 = 0x000a_0533;
+/// HAB's word for success: what a ROM that has nothing to complain of says of itself (SPSDK's table of values).
+const NO_ERROR: u32 = 0xf0f0_f0f0;
 /// A DCD is no longer than this (i.MX8M's ROM: 1768 bytes).
 const MAX_DCD: u32 = 1768;
 
@@ -69,7 +71,8 @@ impl Sdp {
     fn new(role: Role, hab: Hab, base: u32, bytes: u32, load_address: u32) -> Self {
         let memory = Store::new(bytes.into(), 0);
         let (state, replies) = (State::Command, VecDeque::new());
-        Self { role, hab, base, memory, state, status: 0, written: Vec::new(), last: 0..0, load_address, replies }
+        let status = if role == Role::Rom { NO_ERROR } else { 0 };
+        Self { role, hab, base, memory, state, status, written: Vec::new(), last: 0..0, load_address, replies }
     }
 
     /// The next report to send.
