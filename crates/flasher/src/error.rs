@@ -4,6 +4,7 @@ use bmap::holes::HolesError;
 use bmap::{BlockRange, ByteRange, Digest};
 use image::ImageError;
 
+use crate::board::PackError;
 use crate::target::TargetError;
 
 /// Why a job did not do what was asked.
@@ -136,6 +137,22 @@ pub enum FlashError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// A pack file cannot be used, or is damaged.
+    #[error(transparent)]
+    PackFile(Box<PackError>),
+    /// A pack file cannot be written.
+    #[error("cannot write the pack file")]
+    PackWrite {
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The plan is not one of the pack file that is to be flashed: a defect of whoever made the job.
+    #[error("the plan was made for another image than the pack file {name}")]
+    PlanOfAnother {
+        /// The pack file.
+        name: String,
     },
     /// A board must be told lengths, and this image's is known only once it is unpacked.
     #[error("the length of {name} is not known before it is unpacked")]

@@ -34,6 +34,8 @@ pub enum Stage {
     Commit,
     /// Hashing mapped ranges ([`crate::create`]) or comparing them ([`crate::verify`]).
     Hash,
+    /// Reading, checking and packing an image into a pack file ([`crate::board::make_pack`]).
+    Pack,
 }
 
 impl Stage {
@@ -51,6 +53,7 @@ impl Stage {
             Self::BootPartition => "boot_partition",
             Self::Commit => "commit",
             Self::Hash => "hash",
+            Self::Pack => "pack",
         }
     }
 }

@@ -97,7 +97,8 @@ pub struct Layout<'a> {
     pub content: Content<'a>,
     /// The target.
     pub geometry: Geometry,
-    /// Bytes in front of the first partition that are written last; 0 for a partition.
+    /// Bytes in front of the first partition that are written last. For a partition nothing is written last, but
+    /// pieces are cut there all the same.
     pub head: u64,
     /// Where boot loaders begin, in the image or on the target: their first blocks are cleared first.
     pub loaders: &'a [u64],
@@ -126,6 +127,8 @@ pub struct Plan {
     survivors: Vec<ByteRange>,
     keep: Vec<ByteRange>,
     head: u64,
+    /// Where pieces are cut beside the multiples of their length: at the head's end.
+    cut: u64,
     piece_len: u64,
     find_zeros: bool,
     alignment: u64,
@@ -146,7 +149,8 @@ impl Plan {
         let piece_len = layout.piece_len.clamp(64 << 10, Self::MAX_PIECE);
         let piece_len = if piece_len.is_power_of_two() { piece_len } else { Self::DISK_PIECE };
         // Rounded to pages, so that an old-fashioned first partition at sector 63 does not cost direct I/O.
-        let head = if layout.geometry.partition { 0 } else { layout.head / Self::PAGE * Self::PAGE };
+        let cut = layout.head / Self::PAGE * Self::PAGE;
+        let head = if layout.geometry.partition { 0 } else { cut };
         let end = layout.image_size.unwrap_or(u64::MAX >> 1);
         let mut plan = Self {
             image_size: layout.image_size,
@@ -155,6 +159,7 @@ impl Plan {
             survivors: Vec::new(),
             keep: layout.keep.to_vec(),
             head,
+            cut,
             piece_len,
             find_zeros: !matches!(layout.content, Content::Map(_)),
             alignment: Self::PAGE,
@@ -349,7 +354,7 @@ impl Plan {
                 let rest = ByteRange::new(at, run.extent.end()).filter(|rest| !rest.is_empty())?;
                 let grid = (at / self.piece_len).saturating_add(1).saturating_mul(self.piece_len);
                 let phase = if at < self.head { Phase::Head } else { Phase::Body };
-                let cut = if phase == Phase::Head { grid.min(self.head) } else { grid };
+                let cut = if at < self.cut { grid.min(self.cut) } else { grid };
                 let (kept, edge) = self.kept_at(at);
                 let extent = ByteRange::new(at, rest.end().min(cut).min(edge))?;
                 at = extent.end();
@@ -387,6 +392,9 @@ impl Plan {
         let mut hasher = Hasher::new(Algorithm::Sha256);
         hasher.update(&self.image_size.unwrap_or(u64::MAX).to_le_bytes());
         hasher.update(&self.head.to_le_bytes());
+        if self.cut != self.head {
+            hasher.update(&self.cut.to_le_bytes());
+        }
         hasher.update(&self.piece_len.to_le_bytes());
         let cleared = self.invalidate.iter().map(|extent| (extent, 0_u8));
         let runs = self.runs.iter().map(|run| {

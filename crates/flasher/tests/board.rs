@@ -13,11 +13,12 @@ use std::time::Duration;
 use bmap::{BlockMap, BlockRange, BlockSize, Hasher, MappedRange};
 use flasher::board::{
     Before, BoardError, BoardResult, Boards, BootPart, Connect, Connected, FlashJob, FlashOptions, Form, Loader,
-    LoaderJob, Profile, Proof, Sum, Then, To, Which, Wire, Wishes, flash, flash_loader,
+    LoaderJob, PackError, PackJob, Profile, Proof, Source, Sum, Then, To, Which, Wire, Wishes, flash, flash_loader,
+    make_pack, open_pack,
 };
 use flasher::event::{Event, Observer};
 use flasher::plan::{HolePolicy, Plan};
-use flasher::{Cancel, TargetState};
+use flasher::{Cancel, FlashError, TargetState};
 use image::Image;
 use imx_usb::boot::BootImage;
 use imx_usb::bus::Port;
@@ -157,9 +158,16 @@ impl<'a> Run<'a> {
     }
 
     fn watched(&self, connect: &Plain, observer: &dyn flasher::board::BoardObserver) -> Vec<BoardResult> {
-        let mut image = Image::open(&self.path, &image::Options::default()).unwrap();
-        let plan: Plan = flasher::board::prepare(&mut image, self.map, &To::Emmc, &self.plan, &()).unwrap();
         let reopen = || Image::open(&self.path, &image::Options::default());
+        let pack = open_pack(&self.path).ok();
+        let (source, plan): (Source<'_>, Plan) = match &pack {
+            Some(pack) => (Source::Pack(pack), pack.plan(&To::Emmc, &self.plan).unwrap()),
+            None => {
+                let mut image = reopen().unwrap();
+                let plan = flasher::board::prepare(&mut image, self.map, &To::Emmc, &self.plan, &()).unwrap();
+                (Source::Image { image, reopen: Some(&reopen) }, plan)
+            }
+        };
         let (cancel, table) = (Cancel::new(), ChipTable::builtin());
         let which = connect.ports.iter().cloned().map(Which::Port).collect();
         let mut boards = Boards::new(&connect.bus, &table, which, &cancel);
@@ -167,8 +175,7 @@ impl<'a> Run<'a> {
         boards.download = Some(16 << 20);
         let connected = Changed { boards, change: connect.change };
         flash(FlashJob {
-            image,
-            reopen: Some(&reopen),
+            source,
             map: self.map,
             plan: &plan,
             boards: connect.ports.len(),
@@ -225,6 +232,97 @@ fn every_form_puts_the_image_on_the_card() {
         // What it boots from now is the loader of the image, whole.
         let loader = board.bootable().unwrap();
         assert_eq!(loader.bytes[..], flash_bin(model, 1)[..loader.bytes.len()]);
+    }
+}
+
+/// The image's pack, beside it.
+fn pack(path: &Path, map: Option<&BlockMap>) -> PathBuf {
+    let pack = path.with_extension("mfpack");
+    make_pack(PackJob {
+        image: Image::open(path, &image::Options::default()).unwrap(),
+        map,
+        level: 9,
+        piece_len: MIB,
+        threads: std::num::NonZeroUsize::MIN,
+        check_digests: true,
+        out: &File::create(&pack).unwrap(),
+        observer: &(),
+        cancel: &Cancel::new(),
+    })
+    .unwrap();
+    pack
+}
+
+#[test]
+fn a_pack_puts_the_image_on_the_card_without_the_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Model::Imx8mm;
+    let (path, bytes) = image(folder.path(), 20, model);
+    let map = map(&bytes, model);
+    let pack = pack(&path, Some(&map));
+    let mut run = Run::new(&path, Some(&map));
+    run.options.wire = Wire::Only(Form::Lz4);
+    let on_the_fly = board(model, 0);
+    let from_image = run.go(&Plain::new(std::slice::from_ref(&on_the_fly), model)).remove(0).sums;
+    std::fs::remove_file(&path).unwrap();
+    run.path = pack;
+    run.map = None;
+    for wire in [Wire::Auto, Wire::Only(Form::Raw), Wire::Only(Form::Lz4), Wire::Only(Form::Gzip)] {
+        let board = board(model, 0);
+        let connect = Plain::new(std::slice::from_ref(&board), model);
+        run.options.wire = wire;
+        run.options.before = Before::Send;
+        let result = run.go(&connect).remove(0);
+        assert_good(&result);
+        assert_holds(&board, &bytes, model);
+        assert_eq!(result.sums.proven, map.mapped_bytes());
+        assert_eq!(result.sums.packed > 0, matches!(wire, Wire::Only(Form::Lz4 | Form::Gzip)), "{wire:?}");
+        if wire == Wire::Only(Form::Lz4) {
+            // The same pieces go packed, and take less for having been packed with more care.
+            assert_eq!(result.sums.packed, from_image.packed);
+            assert!(result.sums.sent < from_image.sent, "{} {}", result.sums.sent, from_image.sent);
+        }
+        // By the index alone: nothing is sent.
+        run.options.before = Before::Delta;
+        let result = run.go(&connect).remove(0);
+        assert_good(&result);
+        assert_eq!((result.sums.sent, result.sums.skipped), (0, map.mapped_bytes()));
+    }
+}
+
+#[test]
+fn a_pack_without_a_map_makes_zeros_of_holes_and_feeds_many() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Model::Imx8mp;
+    let (path, bytes) = image(folder.path(), 21, model);
+    let mut run = Run::new(&pack(&path, None), None);
+    run.options.wire = Wire::Only(Form::Lz4);
+    let boards: Vec<Board> = (0..3).map(|n| board(model, n)).collect();
+    let results = run.go(&Plain::new(&boards, model));
+    for (board, result) in boards.iter().zip(&results) {
+        assert_good(result);
+        assert!(board.emmc(|card| card.peek(Area::User, 0, bytes.len()).unwrap()) == bytes);
+    }
+}
+
+#[test]
+fn a_damaged_pack_is_told_and_nothing_of_it_boots() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Model::Imx8mm;
+    let (path, bytes) = image(folder.path(), 22, model);
+    let path = pack(&path, Some(&map(&bytes, model)));
+    // In the middle lie bytes that do not pack.
+    let middle = open_pack(&path).unwrap().file_len() / 2;
+    File::options().write(true).open(&path).unwrap().write_all_at(b"rotten", middle).unwrap();
+    for wire in [Form::Raw, Form::Lz4] {
+        let board = board(model, 0);
+        let mut run = Run::new(&path, None);
+        run.options.wire = Wire::Only(wire);
+        let result = run.go(&Plain::new(std::slice::from_ref(&board), model)).remove(0);
+        let Some(BoardError::Source(error)) = &result.error else { panic!("{:?}", result.error) };
+        let damaged = |error: &PackError| matches!(error, PackError::Damaged { .. });
+        assert!(matches!(&**error, FlashError::PackFile(error) if damaged(error)), "{error}");
+        assert!(board.bootable().is_err());
     }
 }
 
@@ -570,21 +668,25 @@ fn what_is_to_be_kept_stays_and_the_gap_is_cleared_on_request() {
     let model = Model::Imx8mm;
     let (path, bytes) = image(folder.path(), 14, model);
     let map = map(&bytes, model);
-    let board = board(model, 0);
-    let mut run = Run::new(&path, Some(&map));
-    run.plan.keep =
-        vec![bmap::ByteRange::new(17 * MIB, 17 * MIB + 512).unwrap(), bmap::ByteRange::at(512 << 10, 4096).unwrap()];
-    run.plan.keep.sort();
-    run.plan.clear_gap = true;
-    let result = &run.go(&Plain::new(std::slice::from_ref(&board), model))[0];
-    assert_good(result);
-    let card = board.emmc(|card| card.peek(Area::User, 0, bytes.len()).unwrap());
-    let old = pattern(1 << 20, 99);
-    assert!(
-        card[17 << 20..(17 << 20) + 512] == old[..512]
-            && card[(17 << 20) + 512..18 << 20] == bytes[(17 << 20) + 512..18 << 20]
-    );
-    let mut front = bytes[..1 << 20].to_vec();
-    front[512 << 10..(512 << 10) + 4096].copy_from_slice(&old[512 << 10..(512 << 10) + 4096]);
-    assert!(card[..1 << 20] == front[..], "the gap is zeros but for what is kept");
+    for path in [&path, &pack(&path, Some(&map))] {
+        let board = board(model, 0);
+        let mut run = Run::new(path, Some(&map));
+        run.plan.keep = vec![
+            bmap::ByteRange::new(17 * MIB, 17 * MIB + 512).unwrap(),
+            bmap::ByteRange::at(512 << 10, 4096).unwrap(),
+        ];
+        run.plan.keep.sort();
+        run.plan.clear_gap = true;
+        let result = &run.go(&Plain::new(std::slice::from_ref(&board), model))[0];
+        assert_good(result);
+        let card = board.emmc(|card| card.peek(Area::User, 0, bytes.len()).unwrap());
+        let old = pattern(1 << 20, 99);
+        assert!(
+            card[17 << 20..(17 << 20) + 512] == old[..512]
+                && card[(17 << 20) + 512..18 << 20] == bytes[(17 << 20) + 512..18 << 20]
+        );
+        let mut front = bytes[..1 << 20].to_vec();
+        front[512 << 10..(512 << 10) + 4096].copy_from_slice(&old[512 << 10..(512 << 10) + 4096]);
+        assert!(card[..1 << 20] == front[..], "the gap is zeros but for what is kept");
+    }
 }

@@ -49,4 +49,4 @@ pub use error::ImageError;
 pub use image::{Image, MAX_HEAD};
 pub use options::{Format, Options, Wanted};
 pub use reader::ImageReader;
-pub use sniff::{Kind, SNIFF_LEN, sniff};
+pub use sniff::{Kind, PACK_MAGIC, SNIFF_LEN, sniff};

@@ -15,6 +15,9 @@ use crate::options::Format;
 /// How many first bytes [`sniff`] makes use of. Fewer will do where the file is shorter.
 pub const SNIFF_LEN: usize = 4096;
 
+/// The first bytes of a pack file, in any version.
+pub const PACK_MAGIC: &[u8; 8] = b"\x8dMFPACK\n";
+
 /// What a file seems to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -65,6 +68,8 @@ pub enum Kind {
     Vhd,
     /// A VirtualBox disk image.
     Vdi,
+    /// An image packed for boards by `mapflash pack`.
+    Pack,
 }
 
 impl Kind {
@@ -113,6 +118,7 @@ impl fmt::Display for Kind {
             Self::Vhdx => "a Hyper-V disk image",
             Self::Vhd => "a Virtual PC disk image (VHD)",
             Self::Vdi => "a VirtualBox disk image",
+            Self::Pack => "an image packed for boards (mapflash pack)",
         })
     }
 }
@@ -139,6 +145,7 @@ const MAGICS: &[(&[u8], Kind)] = &[
     (b"# Disk DescriptorFile", Kind::Vmdk),
     (b"vhdxfile", Kind::Vhdx),
     (b"conectix", Kind::Vhd),
+    (PACK_MAGIC, Kind::Pack),
 ];
 
 /// Where POSIX tar keeps its magic, and what that is.

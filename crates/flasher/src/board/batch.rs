@@ -141,7 +141,7 @@ pub(crate) fn parts(packer: &Packer<'_>, items: &[(Item, Form)]) -> Result<Batch
     for (item, form) in items {
         let len = match form {
             Form::Raw => item.extent.len(),
-            form => u64::try_from(packer.get(item.index, *form)?.len()).unwrap_or(u64::MAX),
+            form => packer.len(item.index, *form)?.unwrap_or(u64::MAX),
         };
         parts.push(Part { item: *item, form: *form, at, len });
         at = at.saturating_add(len).next_multiple_of(SECTOR);

@@ -483,9 +483,9 @@ impl<'a> Course<'a> {
             let (mut unpacked, mut packed) = (0_u64, 0_u64);
             self.ground.packer.want(sample.iter().copied(), form);
             for index in sample {
-                let len = self.ground.packer.get(*index, form)?.len();
-                packed = packed.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
-                unpacked = unpacked.saturating_add(self.extent(*index).len());
+                let len = self.extent(*index).len();
+                packed = packed.saturating_add(self.ground.packer.len(*index, form)?.unwrap_or(len));
+                unpacked = unpacked.saturating_add(len);
             }
             self.spent.source = self.spent.source.saturating_add(uboot.now().saturating_sub(start));
             #[expect(clippy::as_conversions, reason = "there is no other way from u64 to f64")]
@@ -520,8 +520,8 @@ impl<'a> Course<'a> {
             let whole = item.extent.len().is_multiple_of(super::uboot::SECTOR);
             let packs = form != Form::Raw && whole && item.extent.len() <= uboot.profile.scratch_bytes();
             let gains = packs && {
-                let packed = u64::try_from(ground.packer.get(item.index, form)?.len()).unwrap_or(u64::MAX);
-                costs.gains(form, item.extent.len(), packed)
+                let packed = ground.packer.len(item.index, form)?;
+                packed.is_some_and(|packed| costs.gains(form, item.extent.len(), packed))
             };
             gained |= gains;
             forms.push((*item, if gains { form } else { Form::Raw }));

@@ -9,6 +9,8 @@
 //! bounded number of bytes. A board that is slower than that reads from the image itself where that is cheap (a raw
 //! file), otherwise from a spill file; where there is neither, there is one board alone and the reader waits for it.
 //!
+//! Of a pack file everything is known from the start: nothing is read ahead, and boards read what they send.
+//!
 //! Left out: what becomes of the pieces.
 
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ use image::{ImageError, ImageReader, Wanted};
 
 use super::course::zero_sums;
 use super::fill::{self, Fill};
+use super::packfile::Pack;
 use crate::cancel::Cancel;
 use crate::copy::Reopen;
 use crate::error::{FlashError, RangeMismatch};
@@ -52,6 +55,8 @@ pub(crate) enum Backing<'a> {
     Spill(File),
     /// Nowhere but by decoding again; only for one board, for which the reader waits.
     Again(Option<Reopen<'a>>),
+    /// The image is a pack file: nothing has to be read before a piece is needed.
+    Pack(&'a Pack),
 }
 
 #[derive(Debug, Default)]
@@ -125,6 +130,52 @@ impl<'a> Feed<'a> {
         }
     }
 
+    /// A feed of a pack file: all is known from the start, and pieces are read when they are needed.
+    ///
+    /// # Errors
+    /// [`FlashError::PlanOfAnother`].
+    pub(crate) fn of_pack(plan: &'a Plan, pack: &'a Pack, cancel: &'a Cancel) -> Result<Self, FlashError> {
+        if !pack.fits(plan) {
+            return Err(FlashError::PlanOfAnother { name: pack.name().to_owned() });
+        }
+        let feed = Self::new(plan, Backing::Pack(pack), 0, 0, cancel);
+        let mut zeros = Zeros::default();
+        for (piece, slot) in feed.pieces.iter().zip(&feed.facts) {
+            let facts = match (piece.kind, pack.entry(piece.extent)) {
+                (Kind::Data, Some(entry)) => {
+                    Facts { crc32: entry.crc32, sha256: entry.sha256, fills: entry.fills.clone() }
+                }
+                // Part of a piece, beside what boards keep.
+                (Kind::Data, None) => {
+                    let mut bytes = vec![0; narrow(piece.extent.len())];
+                    pack.bytes(piece.extent, &mut bytes)?;
+                    facts_of(piece, &bytes)
+                }
+                _ => zeros.facts(piece),
+            };
+            let _ = slot.set(facts);
+        }
+        {
+            let mut state = feed.lock();
+            state.published = feed.pieces.len();
+            state.ended = true;
+        }
+        Ok(feed)
+    }
+
+    /// The pack file, if the feed is of one.
+    pub(crate) fn pack(&self) -> Option<&'a Pack> {
+        match &self.backing {
+            Backing::Pack(pack) => Some(pack),
+            _ => None,
+        }
+    }
+
+    /// What failed, once nobody else holds it.
+    pub(crate) fn into_failure(self) -> Option<FlashError> {
+        self.state.into_inner().unwrap_or_else(PoisonError::into_inner).failed.and_then(Arc::into_inner)
+    }
+
     /// Everything that is written, in image order: the head's pieces and the body's.
     pub(crate) fn pieces(&self) -> &[Piece] {
         &self.pieces
@@ -181,8 +232,7 @@ impl<'a> Feed<'a> {
         let count = narrow(self.ahead / piece_len).saturating_add(self.spare);
         let pool = BufferPool::new(count, narrow(piece_len));
         let mut ranges = Ranges { map, current: None };
-        // Pieces of zeros are mostly of one length.
-        let mut zeros = BTreeMap::new();
+        let mut zeros = Zeros::default();
         for (index, piece) in self.pieces.iter().enumerate() {
             let facts = match piece.kind {
                 Kind::Data => {
@@ -198,11 +248,7 @@ impl<'a> Feed<'a> {
                     self.keep(index, piece, buffer);
                     facts
                 }
-                _ => {
-                    let len = piece.extent.len();
-                    let (crc32, sha256) = *zeros.entry(len).or_insert_with(|| zero_sums(len));
-                    Facts { crc32, sha256, fills: vec![Fill { extent: piece.extent, word: [0; 4] }] }
-                }
+                _ => zeros.facts(piece),
             };
             let _ = self.facts.get(index).map(|slot| slot.set(facts));
             self.lock().published = index + 1;
@@ -291,11 +337,7 @@ impl<'a> Feed<'a> {
 
     fn look_at(&self, piece: &Piece, bytes: &[u8], ranges: &mut Ranges<'_>) -> Result<Facts, FlashError> {
         ranges.count(piece, bytes)?;
-        Ok(Facts {
-            crc32: crc32fast::hash(bytes),
-            sha256: Hasher::digest(Algorithm::Sha256, bytes),
-            fills: fill::find(piece.extent, bytes),
-        })
+        Ok(facts_of(piece, bytes))
     }
 
     fn spill(&self, piece: &Piece, bytes: &[u8]) -> Result<(), FlashError> {
@@ -393,12 +435,37 @@ impl<'a> Feed<'a> {
                     error => failed(error.into()),
                 })?;
             }
+            Backing::Pack(pack) => {
+                // It looks at the CRC-32 itself.
+                pack.bytes(piece.extent, &mut buffer).map_err(failed)?;
+                return Ok(Arc::new(buffer));
+            }
             Backing::Again(None) => return Err(failed(FlashError::SourceGone { extent: piece.extent })),
         }
         if crc32fast::hash(&buffer) != crc32 {
             return Err(failed(FlashError::SourceChanged { extent: piece.extent }));
         }
         Ok(Arc::new(buffer))
+    }
+}
+
+fn facts_of(piece: &Piece, bytes: &[u8]) -> Facts {
+    Facts {
+        crc32: crc32fast::hash(bytes),
+        sha256: Hasher::digest(Algorithm::Sha256, bytes),
+        fills: fill::find(piece.extent, bytes),
+    }
+}
+
+/// Facts of pieces of zeros, which are mostly of one length.
+#[derive(Default)]
+struct Zeros(BTreeMap<u64, (u32, Digest)>);
+
+impl Zeros {
+    fn facts(&mut self, piece: &Piece) -> Facts {
+        let len = piece.extent.len();
+        let (crc32, sha256) = *self.0.entry(len).or_insert_with(|| zero_sums(len));
+        Facts { crc32, sha256, fills: vec![Fill { extent: piece.extent, word: [0; 4] }] }
     }
 }
 

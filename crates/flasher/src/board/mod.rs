@@ -2,7 +2,8 @@
 //!
 //! - [`flash`] runs the whole job; [`Connect`] brings a board to fastboot and says what its U-Boot can do: [`Boards`]
 //!   on a bus, or over the network.
-//! - `feed` reads, checks and digests the image once for all; `pack` packs pieces once for all.
+//! - `feed` reads, checks and digests the image once for all; `pack` packs pieces once for all. [`make_pack`] does both
+//!   beforehand, once for many jobs.
 //! - `course` is one board's way: clear what boots, body, proof, head, proof. It survives the board's loss.
 //! - `batch` is what goes in one download, `wire` decides in which form, `uboot` what it is told to do with it,
 //!   `check` asks what it holds.
@@ -23,6 +24,7 @@ mod fill;
 mod journal;
 mod loader;
 mod pack;
+pub mod packfile;
 mod place;
 mod prepare;
 mod profile;
@@ -55,6 +57,7 @@ pub use erase::Erased;
 pub use error::BoardError;
 pub use loader::{BootPart, Loader, LoaderPlaced};
 pub use pack::{Form, lz4_frame, pack};
+pub use packfile::{Pack, PackError, PackJob, Packed, make_pack, open_pack};
 pub use place::To;
 pub use prepare::{Wishes, prepare};
 pub use profile::Profile;
@@ -219,13 +222,33 @@ impl<F: Fn(usize, &Event) + Sync> BoardObserver for F {
     }
 }
 
+/// Where an image comes from.
+pub enum Source<'a> {
+    /// The image itself. Its length must be known.
+    Image {
+        /// It.
+        image: Image,
+        /// Opens it again, where that is possible.
+        reopen: Option<Reopen<'a>>,
+    },
+    /// A pack file; the plan must be of [`Pack::plan`].
+    Pack(&'a Pack),
+}
+
+impl std::fmt::Debug for Source<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Image { image, .. } => f.debug_tuple("Image").field(&image.name()).finish(),
+            Self::Pack(pack) => f.debug_tuple("Pack").field(&pack.name()).finish(),
+        }
+    }
+}
+
 /// An image, the boards it goes to, and how.
 pub struct FlashJob<'a> {
-    /// The image. Its length must be known.
-    pub image: Image,
-    /// Opens it again, where that is possible.
-    pub reopen: Option<Reopen<'a>>,
-    /// The image's map: the plan was made with it.
+    /// The image, or its pack.
+    pub source: Source<'a>,
+    /// The image's map: the plan was made with it. A pack has its own.
     pub map: Option<&'a BlockMap>,
     /// What is written.
     pub plan: &'a Plan,
@@ -277,27 +300,35 @@ pub struct BoardResult {
 /// Flashes boards; returns what became of each, in order. One's trouble is not another's.
 #[must_use]
 pub fn flash(job: FlashJob<'_>) -> Vec<BoardResult> {
-    let FlashJob { image, reopen, map, plan, boards, to, connect, options, observer, cancel } = job;
+    let FlashJob { source, map, plan, boards, to, connect, options, observer, cancel } = job;
     cancel.halt(false);
-    let backing = backing(&image, reopen, boards, &options);
-    let backing = match backing {
-        Ok(backing) => backing,
+    let (feed, map) = match &source {
+        Source::Image { image, reopen } => {
+            let backing = backing(image, *reopen, boards, &options);
+            (backing.map(|backing| Feed::new(plan, backing, AHEAD, boards, cancel)), map)
+        }
+        Source::Pack(pack) => (Feed::of_pack(plan, pack, cancel), pack.map()),
+    };
+    let feed = match feed {
+        Ok(feed) => feed,
         Err(error) => {
             let error = std::sync::Arc::new(error);
             return (0..boards).map(|_| failed(BoardError::Source(std::sync::Arc::clone(&error)))).collect();
         }
     };
-    let feed = Feed::new(plan, backing, AHEAD, boards, cancel);
     let packer = Packer::new(&feed, PACKED);
     let turns = Turns::default();
     let ground = Ground { feed: &feed, packer: &packer, turns: &turns, cancel, map };
     let checked = map.filter(|_| options.check_digests);
     let results: Vec<Mutex<Option<BoardResult>>> = (0..boards).map(|_| Mutex::new(None)).collect();
     thread::scope(|scope| {
-        scope.spawn(|| match image.read(feed.wanted()) {
-            Ok(reader) => feed.run(reader, checked),
-            Err(error) => feed.fail(error.into()),
-        });
+        if let Source::Image { image, .. } = source {
+            let feed = &feed;
+            scope.spawn(move || match image.read(feed.wanted()) {
+                Ok(reader) => feed.run(reader, checked),
+                Err(error) => feed.fail(error.into()),
+            });
+        }
         let packers = thread::available_parallelism().map_or(1, usize::from).min(4);
         for _ in 0..packers {
             scope.spawn(|| packer.work());

@@ -10,7 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::feed::{Dry, Feed};
+use super::packfile::{Entry, Stored};
 use crate::error::FlashError;
+use crate::plan::Kind;
 
 /// How bytes travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -161,7 +163,30 @@ impl<'a> Packer<'a> {
         packed
     }
 
+    /// How many bytes a piece has in a packed form; `None` if it is known not to pack. Of a pack file this is known
+    /// without reading it.
+    pub(crate) fn len(&self, index: usize, form: Form) -> Result<Option<u64>, Dry> {
+        match self.entry(index).map(|entry| entry.stored) {
+            Some(Stored::Lz4 { len, .. }) if form == Form::Lz4 => return Ok(Some(u64::from(len))),
+            Some(Stored::Raw { .. }) if form != Form::Raw => return Ok(None),
+            _ => {}
+        }
+        Ok(Some(u64::try_from(self.get(index, form)?.len()).unwrap_or(u64::MAX)))
+    }
+
+    /// What a pack file has of a piece.
+    fn entry(&self, index: usize) -> Option<&'a Entry> {
+        let piece = self.feed.pieces().get(index)?;
+        self.feed.pack()?.entry(piece.extent).filter(|_| piece.kind == Kind::Data)
+    }
+
     fn make(&self, index: usize, form: Form) -> Result<Arc<Vec<u8>>, Dry> {
+        if let Some((pack, entry)) = self.feed.pack().zip(self.entry(index)).filter(|_| form == Form::Lz4) {
+            let frame = pack.frame(entry).map_err(|error| Dry::Failed(Arc::new(error.into())))?;
+            if let Some(frame) = frame {
+                return Ok(Arc::new(frame));
+            }
+        }
         let buffer = self.feed.bytes(index)?;
         let len = self.feed.pieces().get(index).map_or(0, |piece| piece.extent.len());
         let bytes = usize::try_from(len).ok().and_then(|len| buffer.get(..len)).unwrap_or_default();

@@ -6,7 +6,7 @@ use image::{Image, table};
 use super::place::To;
 use crate::error::FlashError;
 use crate::event::Observer;
-use crate::plan::{HolePolicy, Layout, Plan};
+use crate::plan::{Content, HolePolicy, Layout, Plan};
 use crate::prepare::{LOOK, PAGE, check_lengths, content};
 use crate::target::Geometry;
 
@@ -40,39 +40,82 @@ pub fn prepare(
     wishes: &Wishes,
     observer: &dyn Observer,
 ) -> Result<Plan, FlashError> {
-    check_lengths(image, map)?;
-    let image_size = map.map(BlockMap::image_size).or(image.size());
-    let Some(size) = image_size else { return Err(FlashError::LengthUnknown { name: image.name().to_owned() }) };
-    let geometry =
-        Geometry { size: None, fresh: false, partition: to.is_part(), zero_granule: PAGE, readable: false, depth: 1 };
-    let (mut head, mut loaders) = (0, Vec::new());
-    if !to.is_part() {
-        let front = image.head(LOOK)?;
-        let table = table::read(&front, image_size, None).ok().flatten();
-        head = table::head_len(table.as_ref()).max(PAGE).min(size);
-        loaders.extend(table::loaders(&front).iter().map(|loader| loader.offset));
-    }
-    let holes = match wishes.holes {
-        HolePolicy::Auto => HolePolicy::Leave,
-        policy => policy,
-    };
     let mut extents = Vec::new();
-    let plan = Plan::new(&Layout {
-        image_size,
-        content: content(image, map, &mut extents, observer)?,
-        geometry,
-        head,
-        loaders: &loaders,
-        old_backup: None,
-        old_boot: &[],
-        holes,
-        keep_head: wishes.keep_head,
-        keep: &wishes.keep,
-        clear_gap: wishes.clear_gap,
-        piece_len: wishes.piece_len.unwrap_or(Plan::DISK_PIECE),
-    });
-    if super::batch::block_size(plan.alignment()).is_none() {
-        return Err(FlashError::Unaligned { alignment: plan.alignment() });
+    Outline::of(image, map, !to.is_part(), &mut extents, observer)?.plan(to, wishes)
+}
+
+/// What a plan is made from: all that is known of an image before it is read.
+#[derive(Debug, Clone)]
+pub(crate) struct Outline<'a> {
+    /// Its length in bytes.
+    pub(crate) image_size: u64,
+    /// Where it has data.
+    pub(crate) content: Content<'a>,
+    /// Bytes in front of the first partition.
+    pub(crate) head: u64,
+    /// Where loaders begin in it.
+    pub(crate) loaders: Vec<u64>,
+}
+
+impl<'a> Outline<'a> {
+    /// Looks at an image; at its front only if it is that of a whole disk. `extents` keeps what was found of its holes.
+    ///
+    /// # Errors
+    /// As [`prepare`].
+    pub(crate) fn of(
+        image: &mut Image,
+        map: Option<&'a BlockMap>,
+        whole_disk: bool,
+        extents: &'a mut Vec<ByteRange>,
+        observer: &dyn Observer,
+    ) -> Result<Self, FlashError> {
+        check_lengths(image, map)?;
+        let image_size = map.map(BlockMap::image_size).or(image.size());
+        let Some(size) = image_size else { return Err(FlashError::LengthUnknown { name: image.name().to_owned() }) };
+        let (mut head, mut loaders) = (0, Vec::new());
+        if whole_disk {
+            let front = image.head(LOOK)?;
+            let table = table::read(&front, image_size, None).ok().flatten();
+            head = table::head_len(table.as_ref()).max(PAGE).min(size);
+            loaders.extend(table::loaders(&front).iter().map(|loader| loader.offset));
+        }
+        Ok(Self { image_size: size, content: content(image, map, extents, observer)?, head, loaders })
     }
-    Ok(plan)
+
+    /// The plan for boards.
+    ///
+    /// # Errors
+    /// [`FlashError::Unaligned`].
+    pub(crate) fn plan(&self, to: &To, wishes: &Wishes) -> Result<Plan, FlashError> {
+        let geometry = Geometry {
+            size: None,
+            fresh: false,
+            partition: to.is_part(),
+            zero_granule: PAGE,
+            readable: false,
+            depth: 1,
+        };
+        let holes = match wishes.holes {
+            HolePolicy::Auto => HolePolicy::Leave,
+            policy => policy,
+        };
+        let plan = Plan::new(&Layout {
+            image_size: Some(self.image_size),
+            content: self.content,
+            geometry,
+            head: self.head,
+            loaders: &self.loaders,
+            old_backup: None,
+            old_boot: &[],
+            holes,
+            keep_head: wishes.keep_head,
+            keep: &wishes.keep,
+            clear_gap: wishes.clear_gap,
+            piece_len: wishes.piece_len.unwrap_or(Plan::DISK_PIECE),
+        });
+        if super::batch::block_size(plan.alignment()).is_none() {
+            return Err(FlashError::Unaligned { alignment: plan.alignment() });
+        }
+        Ok(plan)
+    }
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use flasher::Cancel;
-use flasher::board::{FlashJob, LoaderJob, flash, flash_loader};
+use flasher::board::{FlashJob, LoaderJob, Source, flash, flash_loader};
 
 use crate::args::FlashArgs;
 use crate::board::Hub;
@@ -65,10 +65,12 @@ fn flash_boards(args: FlashArgs, watch: &Watch, cancel: &Cancel, display: &Displ
     let again = opened.again();
     let reopen = again.as_ref().map(|again| move || again.open());
     let results = flash(FlashJob {
-        image: opened.image,
-        reopen: match &reopen {
-            Some(reopen) => Some(reopen),
-            None => None,
+        source: Source::Image {
+            image: opened.image,
+            reopen: match &reopen {
+                Some(reopen) => Some(reopen),
+                None => None,
+            },
         },
         map,
         plan: &made,

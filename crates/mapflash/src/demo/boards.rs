@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bmap::{BlockMap, ByteRange};
-use flasher::board::{BoardResult, Boards, FlashJob, FlashOptions, To, Which, Wishes, flash, prepare};
+use flasher::board::{BoardResult, Boards, FlashJob, FlashOptions, Source, To, Which, Wishes, flash, prepare};
 use flasher::event::Event;
 use image::{Image, Options};
 use imx_usb::boot::BootImage;
@@ -113,8 +113,7 @@ fn run(
     let mut image = open()?;
     let plan = prepare(&mut image, Some(cargo.map), &To::Emmc, &Wishes::default(), &())?;
     let results = flash(FlashJob {
-        image,
-        reopen: Some(&open),
+        source: Source::Image { image, reopen: Some(&open) },
         map: Some(cargo.map),
         plan: &plan,
         boards: boards.len(),

@@ -65,7 +65,7 @@ impl Lines {
 
 fn last_line(ended: &Ended) -> Option<String> {
     let Ended { stage, bytes, time } = ended;
-    let main = matches!(stage, Stage::Write | Stage::Prove | Stage::Hash);
+    let main = matches!(stage, Stage::Write | Stage::Prove | Stage::Hash | Stage::Pack);
     if *time < WORTH_A_LINE && (!main || *bytes == 0) {
         return None;
     }

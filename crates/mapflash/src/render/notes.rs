@@ -18,6 +18,7 @@ pub(super) fn stage_name(stage: Stage) -> &'static str {
         Stage::BootPartition => "boot partition",
         Stage::Commit => "finishing",
         Stage::Hash => "hashing",
+        Stage::Pack => "packing",
     }
 }
 
