@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Create(CreateArgs),
     /// Write an image to a disk or file
     Copy(CopyArgs),
+    /// Cut, check and compress an image once, for flashing it to many boards
+    Pack(PackArgs),
     /// Compare a disk or file with an image or its block map
     Verify(VerifyArgs),
     /// Say what an image is, what is in it, and what will go wrong with it
@@ -130,6 +132,44 @@ pub(crate) enum HolesArg {
     Leave,
     /// Write zeros there, and prove them like data
     Zero,
+}
+
+/// `mapflash pack`
+#[derive(Debug, Args)]
+pub(crate) struct PackArgs {
+    /// The image: raw, gzip, zstd, xz or bzip2, told by content
+    pub(crate) image: PathBuf,
+    /// Write the pack to FILE; .mfpack is the usual ending
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// The form in which bytes are kept, ready to be sent. What does not pack is kept as it is
+    #[arg(long, value_enum, default_value_t = PackWire::Lz4)]
+    pub(crate) wire: PackWire,
+    /// How hard to pack, as the lz4 tool counts: 1 is fast, 12 packs best and takes longest
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=12))]
+    pub(crate) level: u32,
+    /// The block map [default: looked for beside the image]
+    #[arg(long, value_name = "FILE", conflicts_with = "nobmap")]
+    pub(crate) bmap: Option<PathBuf>,
+    /// Use no block map, even if one lies beside the image: every byte counts
+    #[arg(long)]
+    pub(crate) nobmap: bool,
+    /// Do not check the image against the digests in the block map
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+    /// Take zstd images whose window is larger than 128 MiB; unpacking them takes as much memory
+    #[arg(long)]
+    pub(crate) allow_large_windows: bool,
+    /// How many threads pack [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub(crate) threads: Option<usize>,
+}
+
+/// In which form a pack keeps bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PackWire {
+    /// LZ4 frames, which U-Boot's unlz4 takes
+    Lz4,
 }
 
 /// `mapflash verify`

@@ -12,5 +12,7 @@ pub(crate) mod flash;
 pub(crate) mod inspect;
 pub(crate) mod man;
 mod output;
+pub(crate) mod pack;
 pub(crate) mod udev_rules;
 pub(crate) mod verify;
+mod whole_file;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bmap::ByteRange;
 use bmap::holes::HolesError;
 use bmap::xml::XmlError;
-use flasher::board::BoardError;
+use flasher::board::{BoardError, PackError};
 use flasher::target::{Refusal, TargetError};
 use flasher::{Failure, FlashError, TargetState};
 use image::{Format, ImageError};
@@ -60,6 +60,9 @@ pub(crate) enum Cause {
         /// How it is packed.
         format: Format,
     },
+    /// A pack cannot go through a pipe.
+    #[error("{} is no file, and a pack is written into a file: its beginning comes last", shown(.0))]
+    PackIntoNoFile(PathBuf),
     /// There is no data to map or to write.
     #[error("{} is empty", shown(.0))]
     Empty(PathBuf),
@@ -341,6 +344,7 @@ impl AppError {
             Cause::MapIsImage(_) => "bmap_is_image",
             Cause::TargetIsSource { .. } | Cause::SameFile(_) => "target_is_source",
             Cause::PackedCreate { .. } => "image_packed",
+            Cause::PackIntoNoFile(_) => "not_a_file",
             Cause::Empty(_) => "image_empty",
             Cause::Shorter { .. } => "differs",
             Cause::Declined(_) => "declined",
@@ -485,6 +489,13 @@ fn flash_kind(error: &FlashError) -> &'static str {
         FlashError::Differs { .. } => "differs",
         FlashError::NoDigests => "no_digests",
         FlashError::NoProof { .. } => "no_proof",
+        FlashError::PackFile(error) => match &**error {
+            PackError::Read { .. } => "pack_unreadable",
+            PackError::NotAPack { .. } | PackError::Version { .. } => "pack_unsupported",
+            _ => "pack_damaged",
+        },
+        FlashError::PackWrite { .. } => "io",
+        FlashError::LengthUnknown { .. } => "length_unknown",
         FlashError::Cancelled => "cancelled",
         FlashError::Panicked { .. } => "internal",
         _ => "other",

@@ -5,10 +5,10 @@ use std::os::unix::fs::FileTypeExt as _;
 
 use bmap::xml::XmlError;
 use flasher::FlashError;
-use flasher::board::BoardError;
+use flasher::board::{BoardError, PackError};
 use flasher::disk::Use;
 use flasher::target::{Refusal, TargetError};
-use image::ImageError;
+use image::{ImageError, Kind};
 use imx_usb::boot::Problem;
 use imx_usb::bootimage;
 use imx_usb::bus::{BusError, OpenError};
@@ -48,6 +48,7 @@ pub(crate) fn hints(error: &AppError) -> Vec<String> {
         Cause::Boards { failed, .. } => failed.iter().flat_map(hints).collect(),
         Cause::Chips { .. } | Cause::Usage(_) | Cause::Bus(_) | Cause::Unwell(_) => Vec::new(),
         Cause::TargetIsSource { .. }
+        | Cause::PackIntoNoFile(_)
         | Cause::SameFile(_)
         | Cause::NotComparable { .. }
         | Cause::NoMap(_)
@@ -132,6 +133,14 @@ fn of_flash(error: &FlashError, device: bool) -> Vec<String> {
             one("take a larger disk; of an image that is a file and not packed the length is known before writing")
         }
         FlashError::TooManyRanges { .. } => one("--block-size 65536, or more, makes larger blocks"),
+        FlashError::PackWrite { source } => of_io(source),
+        FlashError::PackFile(error) => match &**error {
+            PackError::Read { .. } | PackError::NotAPack { .. } | PackError::Version { .. } => Vec::new(),
+            _ => one("copy the pack again from where it came, or pack the image again"),
+        },
+        FlashError::LengthUnknown { .. } => {
+            one("a block map says how long the image is ('mapflash create --detect-zeros'); so does unpacking it first")
+        }
         FlashError::Panicked { .. } => one("please report this with the command you ran"),
         FlashError::NoProof { .. } => one("leave --verify-target out for targets like this"),
         _ => Vec::new(),
@@ -140,6 +149,9 @@ fn of_flash(error: &FlashError, device: bool) -> Vec<String> {
 
 fn of_image(error: &ImageError) -> Vec<String> {
     match error {
+        ImageError::Unsupported { kind: Kind::Pack, .. } => {
+            one("packs are files for 'mapflash flash'; for anything else take the image it was made of")
+        }
         ImageError::LargeWindow { .. } => one("--allow-large-windows lets it have the memory"),
         ImageError::Truncated { .. } | ImageError::Corrupt { .. } => {
             one("fetch the image again, and compare its checksum with the one it was published with")

@@ -6,6 +6,7 @@
 
 pub(crate) mod boot;
 pub(crate) mod fs;
+mod pack;
 pub(crate) mod sparse;
 mod warnings;
 mod words;
@@ -68,6 +69,8 @@ pub(crate) enum Found {
     Map,
     /// An Android sparse image.
     Sparse(sparse::Sparse),
+    /// An image packed for boards.
+    Pack(Box<pack::Packed>),
     /// Something that is not read as an image.
     Other(Kind),
 }
@@ -100,6 +103,7 @@ pub(crate) fn look(path: &Path, bmap: Option<&Path>) -> Result<Report, AppError>
             let file = File::open(path).map_err(failed)?;
             (Found::Sparse(sparse::look(&file, stored).map_err(failed)?), None)
         }
+        Kind::Pack => (Found::Pack(Box::new(pack::look(path)?)), None),
         kind if !kind.is_readable() => (Found::Other(kind), None),
         _ => {
             let map = match bmap {

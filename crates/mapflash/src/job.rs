@@ -13,7 +13,7 @@ use flasher::plan::HolePolicy;
 use flasher::{Cancel, CopyOptions, CreateOptions, PlanOptions};
 use image::{Image, ImageError, Kind, Options};
 
-use crate::args::{CopyArgs, CreateArgs, HolesArg, VerifyArgs};
+use crate::args::{CopyArgs, CreateArgs, HolesArg, PackArgs, PackWire, VerifyArgs};
 use crate::discover::{self, shown};
 use crate::error::{AppError, Cause};
 
@@ -75,6 +75,23 @@ pub(crate) struct Copy {
     pub(crate) yes: bool,
     /// Whether to stop once there is a plan.
     pub(crate) dry_run: bool,
+}
+
+/// `mapflash pack`
+#[derive(Debug)]
+pub(crate) struct Pack {
+    /// The image.
+    pub(crate) image: PathBuf,
+    /// Its map.
+    pub(crate) map: Map,
+    /// Where the pack goes.
+    pub(crate) output: PathBuf,
+    /// How to unpack.
+    pub(crate) unpack: Options,
+    /// Level of LZ4.
+    pub(crate) level: u32,
+    /// Whether the map's digests are checked.
+    pub(crate) check_digests: bool,
 }
 
 /// `mapflash verify`
@@ -185,6 +202,21 @@ impl From<CopyArgs> for Copy {
             },
             yes: args.yes,
             dry_run: args.dry_run,
+        }
+    }
+}
+
+impl From<PackArgs> for Pack {
+    fn from(args: PackArgs) -> Self {
+        // There is one form that a pack can keep.
+        let PackWire::Lz4 = args.wire;
+        Self {
+            map: Map::choose(&args.image, args.bmap, args.nobmap),
+            image: args.image,
+            output: args.output,
+            unpack: unpack(args.allow_large_windows, args.threads),
+            level: args.level,
+            check_digests: !args.no_verify,
         }
     }
 }

@@ -72,6 +72,7 @@ fn run(command: Command, display: &Display) -> Result<(), AppError> {
     match command {
         Command::Create(args) => cmd::create::run(job::Create::from(args), display),
         Command::Copy(args) => cmd::copy::run(job::Copy::from(args), display),
+        Command::Pack(args) => cmd::pack::run(job::Pack::from(args), display),
         Command::Verify(args) => cmd::verify::run(job::Verify::from(args), display),
         Command::Inspect(args) => cmd::inspect::run(&args, display),
         Command::Disks(args) => cmd::disks::run(&args, display),

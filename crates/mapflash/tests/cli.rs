@@ -19,6 +19,8 @@ mod flash;
 mod inspect;
 #[path = "cli/interface.rs"]
 mod interface;
+#[path = "cli/pack.rs"]
+mod pack;
 #[path = "cli/signals.rs"]
 mod signals;
 #[path = "cli/support.rs"]

@@ -1,10 +1,13 @@
 //! Boot images: read from a file, or from the front of a disk image that holds one.
 
 use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use image::{Image, Options, Wanted};
+use flasher::FlashError;
+use flasher::board::open_pack;
+use image::{Image, Options, PACK_MAGIC, Wanted};
 use imx_usb::boot::BootImage;
 use imx_usb::bootimage::describe::{Finding, describe};
 use imx_usb::bootimage::{SCAN_BYTES, marks};
@@ -39,8 +42,12 @@ pub(crate) fn boot_bytes(path: &Path) -> Result<Arc<[u8]>, AppError> {
     }
 }
 
-/// The first bytes of an image, at most so many.
+/// The first bytes of an image, at most so many. It may be packed, also for boards.
 pub(crate) fn front(path: &Path, most: usize) -> Result<Vec<u8>, AppError> {
+    if is_pack(path) {
+        let front = open_pack(path).and_then(|pack| pack.front(most));
+        return front.map_err(|error| FlashError::from(error).into());
+    }
     let mut reader = Image::open(path, &Options::default())?.read(Wanted::All)?;
     let mut bytes = Vec::new();
     let mut piece = vec![0; PIECE];
@@ -53,6 +60,14 @@ pub(crate) fn front(path: &Path, most: usize) -> Result<Vec<u8>, AppError> {
     }
     bytes.truncate(most);
     Ok(bytes)
+}
+
+/// Is this a file that `mapflash pack` made?
+pub(crate) fn is_pack(path: &Path) -> bool {
+    let mut first = [0; PACK_MAGIC.len()];
+    // Devices are not packs, and reading a pipe would take from it.
+    let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+    is_file && File::open(path).and_then(|mut file| file.read_exact(&mut first)).is_ok() && first == *PACK_MAGIC
 }
 
 /// Does this file hold a loader and nothing else: no disk image, and a table or container at its beginning?

@@ -1,7 +1,5 @@
 //! `mapflash create`
 
-mod whole_file;
-
 use std::path::Path;
 use std::time::Instant;
 
@@ -10,7 +8,7 @@ use bmap::{BlockMap, xml};
 use flasher::{Cancel, Failure, FlashError, TargetState};
 use serde_json::json;
 
-use super::output;
+use super::{output, whole_file};
 use crate::cmd::copy::same_file;
 use crate::discover::shown;
 use crate::error::{AppError, Cause};

@@ -9,8 +9,10 @@ mod report;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use flasher::Cancel;
+use bmap::BlockMap;
 use flasher::board::{FlashJob, LoaderJob, Source, flash, flash_loader};
+use flasher::plan::Plan;
+use flasher::{Cancel, Reopen};
 
 use crate::args::FlashArgs;
 use crate::board::Hub;
@@ -40,21 +42,47 @@ fn flash_boards(args: FlashArgs, watch: &Watch, cancel: &Cancel, display: &Displ
     if job.is_loader_only() {
         return flash_loaders(&job, &hub, watch, cancel, display);
     }
+    if let Some(pack) = image::pack(&mut job)? {
+        let made = pack.plan(&job.to, &job.wishes)?;
+        return flash_planned(job, &hub, Source::Pack(&pack), pack.map(), &made, watch, cancel, display);
+    }
     let map = job.map.read(&job.image)?;
     let map = map.as_ref().map(|file| &file.map);
     let mut opened = image::Opened::open(&job, map, cancel, display)?;
     image::tell_map(&job, &opened.image, display);
     let made = flasher::board::prepare(&mut opened.image, map, &job.to, &job.wishes, display)?;
+    let again = opened.again();
+    let reopen = again.as_ref().map(|again| move || again.open());
+    let reopen: Option<Reopen<'_>> = match &reopen {
+        Some(reopen) => Some(reopen),
+        None => None,
+    };
+    let source = Source::Image { image: opened.image, reopen };
+    flash_planned(job, &hub, source, map, &made, watch, cancel, display)
+}
+
+/// What is known of the image, and everything behind that.
+#[expect(clippy::too_many_arguments, reason = "all of it was found out by the two callers")]
+fn flash_planned(
+    mut job: Flash,
+    hub: &Hub,
+    source: Source<'_>,
+    map: Option<&BlockMap>,
+    made: &Plan,
+    watch: &Watch,
+    cancel: &Cancel,
+    display: &Display,
+) -> Result<(), AppError> {
     let boot = image::boot_image(&job)?;
-    let which = boards::choose(&hub, &job, cancel, display)?;
-    let mut boards = boards::connect(&hub, &job, which, cancel);
+    let which = boards::choose(hub, &job, cancel, display)?;
+    let mut boards = boards::connect(hub, &job, which, cancel);
     boards.boot = boot;
     job.options.return_within = if job.wait { FOR_LONG } else { SETTLES };
     job.options.journals = journals();
     if job.options.loader.is_none() && job.boot_partition.is_some() {
         job.options.loader = Some(loader::of(&job, boards.boot.as_ref())?);
     }
-    let sight = plan::Sight { job: &job, image: &opened.image, map, plan: &made, boards: &boards };
+    let sight = plan::Sight { job: &job, source: &source, map, plan: made, boards: &boards };
     if job.dry_run {
         return sight.show(display);
     }
@@ -62,18 +90,10 @@ fn flash_boards(args: FlashArgs, watch: &Watch, cancel: &Cancel, display: &Displ
     watch.writing();
     let view = BoardsView::new(display, boards::names(&boards));
     let started = Instant::now();
-    let again = opened.again();
-    let reopen = again.as_ref().map(|again| move || again.open());
     let results = flash(FlashJob {
-        source: Source::Image {
-            image: opened.image,
-            reopen: match &reopen {
-                Some(reopen) => Some(reopen),
-                None => None,
-            },
-        },
+        source,
         map,
-        plan: &made,
+        plan: made,
         boards: boards.which.len(),
         to: job.to.clone(),
         connect: &boards,
@@ -82,7 +102,7 @@ fn flash_boards(args: FlashArgs, watch: &Watch, cancel: &Cancel, display: &Displ
         cancel,
     });
     view.finish();
-    let gaps = report::Gaps::of(map, &made);
+    let gaps = report::Gaps::of(map, made);
     report::tell(&job, &boards, results, gaps, started.elapsed(), watch, display)
 }
 

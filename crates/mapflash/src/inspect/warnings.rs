@@ -33,7 +33,7 @@ pub(super) fn warn(report: &Report) -> Vec<Warning> {
                 None => without_map(contents, &mut list),
             }
         }
-        Found::Map => {}
+        Found::Map | Found::Pack(_) => {}
         Found::Sparse(sparse) => {
             if let Some(reason) = &sparse.broken {
                 list.push(warning("sparse_broken", format!("the sparse image cannot be right: {reason}")));

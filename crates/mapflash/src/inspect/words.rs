@@ -2,13 +2,13 @@
 
 use std::io::{self, Write};
 
-use image::Format;
 use image::table::{Backup, Table};
+use image::{Format, Kind};
 use imx_usb::bootimage::describe::Finding;
 use serde_json::{Value, json};
 
 use super::boot::{Boot, chips_at};
-use super::{Contents, Found, Map, Report, uncovered};
+use super::{Contents, Found, Map, Report, pack, uncovered};
 use crate::discover::shown;
 use crate::render::text::{count, exact, percent, printable, size};
 
@@ -61,6 +61,18 @@ pub(crate) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
         let chunks = count(usize::try_from(sparse.chunks).unwrap_or(usize::MAX), "chunk");
         line(out, "chunks", &format!("{chunks} in {}-byte blocks: {}", sparse.block_size, kinds.join(", ")))?;
     }
+    if let Found::Pack(packed) = &report.found {
+        line(out, "unpacked", &exact(packed.pack.index().image_size()))?;
+        for (key, words) in pack::lines(packed) {
+            line(out, key, &words)?;
+        }
+        if let Some(table) = &packed.table {
+            line(out, "table", &table_line(table))?;
+        }
+        for (key, value) in packed.boot.iter().flat_map(boot_lines) {
+            line(out, key, &value)?;
+        }
+    }
     if let Some(map) = &report.map {
         line(out, "block map", &map_line(map, matches!(report.found, Found::Map)))?;
     }
@@ -74,6 +86,7 @@ fn what(report: &Report) -> String {
     match &report.found {
         Found::Map => "a block map".to_owned(),
         Found::Sparse(_) => "an Android sparse image".to_owned(),
+        Found::Pack(_) => Kind::Pack.to_string(),
         Found::Other(kind) => kind.to_string(),
         Found::Image(contents) => {
             let packed = match contents.format {
@@ -209,6 +222,7 @@ pub(crate) fn json(report: &Report) -> Value {
             Found::Image(_) => "image",
             Found::Map => "bmap",
             Found::Sparse(_) => "sparse",
+            Found::Pack(_) => "pack",
             Found::Other(_) => "other",
         },
         "description": what(report),
@@ -244,6 +258,10 @@ pub(crate) fn json(report: &Report) -> Value {
                 "broken": sparse.broken,
             }),
         );
+    }
+    if let Found::Pack(packed) = &report.found {
+        put("pack", pack::json(packed));
+        put("loaders", packed.boot.as_ref().map_or(json!([]), loaders_json));
     }
     if let Some(map) = &report.map {
         let block_map = &map.file.map;

@@ -31,6 +31,12 @@ pub(crate) fn percent(part: u64, whole: u64) -> String {
     format!("{}.{} %", tenths / 10, tenths % 10)
 }
 
+/// How many times `part` goes into `whole`, to two decimals.
+pub(crate) fn ratio(whole: u64, part: u64) -> Option<f64> {
+    let hundredths = (u128::from(whole) * 100 + u128::from(part) / 2).checked_div(u128::from(part))?;
+    u32::try_from(hundredths).ok().map(|hundredths| f64::from(hundredths) / 100.0)
+}
+
 /// Bytes a second, or `None` when no time has passed.
 pub(crate) fn rate(bytes: u64, within: Duration) -> Option<u64> {
     let micros = within.as_micros();

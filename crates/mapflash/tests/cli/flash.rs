@@ -146,3 +146,56 @@ fn packed_images_and_standard_input() {
     room.write("cut.gz", &packed[..packed.len() - 20]);
     flash(&room, &[&["cut.gz", "--bmap", "disk.wic.bmap"], &with[..]].concat()).expect(1);
 }
+
+#[test]
+fn a_pack_is_flashed_as_the_image_would_be() {
+    let room = room(Model::Imx8mm);
+    room.run(&["-q", "pack", "disk.wic", "-o", "any.name"]).expect(0);
+    let with = ["--boot", "flash.bin", "--virtual", "imx8mm"];
+    let plan = |image: &str| flash(&room, &[&["--json", image, "--dry-run"], &with[..]].concat()).expect(0).last();
+    let (image, pack) = (plan("disk.wic"), plan("any.name"));
+    for same in ["plan", "data", "clear", "head_length", "image_size"] {
+        assert_eq!(image[same], pack[same], "{same}");
+    }
+    assert_eq!(pack["format"], "packed for boards");
+    // Everything is in the pack.
+    std::fs::remove_file(room.path("disk.wic")).unwrap();
+    std::fs::remove_file(room.path("disk.wic.bmap")).unwrap();
+    golden("flash-pack-dry-run.txt", &flash(&room, &[&["any.name", "--dry-run"], &with[..]].concat()).expect(0).stdout);
+    let ran = flash(&room, &[&["any.name", "--wire", "lz4"], &with[..]].concat()).expect(0);
+    golden("flash-pack.txt", &without_times(&ran.stderr));
+    let args = [&["--json", "any.name", "--keep", "4K+512", "--wire", "raw"], &with[..]].concat();
+    let board = flash(&room, &args).expect(0).last()["boards"][0].clone();
+    assert_eq!((&board["state"], &board["written"]), (&"proven".into(), &(16_484 - 512).into()));
+
+    for args in [["--bmap", "disk.wic.bmap"], ["--nobmap", "--dry-run"]] {
+        let ran = flash(&room, &[&["any.name"], &args[..], &with[..]].concat()).expect(2);
+        assert!(ran.stderr.contains("a pack has its block map in it"), "{}", ran.stderr);
+    }
+    let mut bytes = room.read("any.name");
+    bytes[512 + 20] ^= 1;
+    room.write("rotten", &bytes);
+    let ran = flash(&room, &[&["rotten"], &with[..]].concat()).expect(1);
+    golden("flash-pack-rotten.txt", &without_times(&ran.stderr));
+}
+
+#[test]
+fn a_pack_boots_a_bare_board_by_the_loader_inside() {
+    let room = Room::new();
+    let model = Model::Imx8mm;
+    let mut disk = vec![0; 4 << 20];
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    // One partition, from 2 MiB on.
+    disk[446 + 4] = 0x83;
+    disk[446 + 8..446 + 12].copy_from_slice(&4096_u32.to_le_bytes());
+    disk[446 + 12..446 + 16].copy_from_slice(&4096_u32.to_le_bytes());
+    let loader = flash_bin(model, 1);
+    let at = usize::try_from(model.loader_offset(false)).unwrap();
+    disk[at..at + loader.len()].copy_from_slice(&loader);
+    room.write("disk.img", &disk);
+    room.run(&["-q", "pack", "disk.img", "-o", "disk.mfpack"]).expect(0);
+    let board = flash(&room, &["--json", "disk.mfpack", "--virtual", "imx8mm"]).expect(0).last()["boards"][0].clone();
+    assert_eq!(board["state"], "proven");
+    let inspected = room.run(&["--json", "inspect", "disk.mfpack"]).expect(0).last();
+    assert_eq!(inspected["loaders"][0]["offset"], model.loader_offset(false), "{inspected}");
+}

@@ -2,9 +2,10 @@
 
 use crate::support::{Room, golden};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "create",
     "copy",
+    "pack",
     "verify",
     "inspect",
     "disks",

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use bmap::BlockMap;
 use bmap::holes::is_zero;
+use flasher::board::{Pack, open_pack};
 use flasher::{Cancel, FlashError};
 use image::{Image, ImageError, Options, Wanted};
 use imx_usb::boot::BootImage;
 use imx_usb::bootimage::{SCAN_BYTES, marks};
 use tempfile::NamedTempFile;
 
-use crate::board::boot_image::{front, read_boot_image};
+use crate::board::boot_image::{front, is_pack, read_boot_image};
 use crate::discover::shown;
 use crate::error::{AppError, Cause};
 use crate::job::{Flash, Map, Source};
@@ -75,6 +76,21 @@ impl Opened {
     pub(super) fn again(&self) -> Option<Again> {
         Some(Again(self.path.clone()?, self.options.clone()))
     }
+}
+
+/// The image, if it is a pack. Its map is in it.
+pub(super) fn pack(job: &mut Flash) -> Result<Option<Pack>, AppError> {
+    let Source::File(path) = &job.source else { return Ok(None) };
+    if !is_pack(path) {
+        return Ok(None);
+    }
+    let pack = open_pack(path).map_err(FlashError::from)?;
+    if matches!(job.map, Map::Named(_) | Map::Unwanted) {
+        let text = "a pack has its block map in it: --bmap and --nobmap are for 'mapflash pack'";
+        return Err(Cause::Usage(text.to_owned()).into());
+    }
+    job.map = Map::Missing;
+    Ok(Some(pack))
 }
 
 /// Unpacks an image into a temporary file with holes for its zeros.

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use bmap::{BlockMap, ByteRange};
-use flasher::board::{Before, Boards, Form, Proof, Wire};
+use flasher::board::{Before, Boards, Form, Proof, Source, Wire};
 use flasher::plan::{HolePolicy, Kind, Phase, Plan};
-use image::Image;
 use serde_json::{Value, json};
 
 use super::boards::names;
@@ -26,7 +25,7 @@ const PROOF: u64 = 100_000_000;
 /// All there is to say.
 pub(super) struct Sight<'a> {
     pub(super) job: &'a Flash,
-    pub(super) image: &'a Image,
+    pub(super) source: &'a Source<'a>,
     pub(super) map: Option<&'a BlockMap>,
     pub(super) plan: &'a Plan,
     pub(super) boards: &'a Boards<'a>,
@@ -118,15 +117,27 @@ impl Sight<'_> {
         }
     }
 
+    /// How the image is packed.
+    fn format(&self) -> String {
+        match self.source {
+            Source::Image { image, .. } => image.format().to_string(),
+            Source::Pack(_) => "packed for boards".to_owned(),
+        }
+    }
+
     fn map_words(&self) -> String {
-        match (self.job.map.path(), self.map) {
-            (Some(path), Some(map)) => format!(
-                "{}: {} mapped ({}) in {}",
-                shown(path),
+        let place = match self.source {
+            Source::Image { .. } => self.job.map.path().map(shown),
+            Source::Pack(_) => Some("in the pack".to_owned()),
+        };
+        match (place, self.map) {
+            (Some(place), Some(map)) => format!(
+                "{place}: {} mapped ({}) in {}",
                 size(map.mapped_bytes()),
                 percent(map.mapped_bytes(), map.image_size()),
                 count(map.ranges().len(), "range"),
             ),
+            (Some(place), None) => format!("none {place}"),
             _ if self.job.map == Map::Unwanted => "none, as asked".to_owned(),
             _ => "none found".to_owned(),
         }
@@ -144,7 +155,7 @@ impl Sight<'_> {
             page.push('\n');
         };
         let whole = self.plan.image_size().unwrap_or(0);
-        let image = format!("{}, {}, {}", self.job.source.name(), self.image.format(), exact(whole));
+        let image = format!("{}, {}, {}", self.job.source.name(), self.format(), exact(whole));
         line("image", &image);
         line("block map", &self.map_words());
         line("boards", &names(self.boards).join(", "));
@@ -194,7 +205,7 @@ impl Sight<'_> {
             "command": "flash",
             "status": 0,
             "image": self.job.source.name(),
-            "format": self.image.format().to_string(),
+            "format": self.format(),
             "image_size": self.plan.image_size(),
             "map": self.job.map.path().map(shown),
             "boards": names(self.boards),

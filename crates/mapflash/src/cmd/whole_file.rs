@@ -1,8 +1,8 @@
 //! Writing a file so that it is there whole or not at all.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::discover::shown;
@@ -19,20 +19,46 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), AppError> {
         }
         _ => {}
     }
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let temporary = beside(&path);
-    replace(&temporary, &path, bytes).map_err(|error| {
-        // The file may not even exist; what matters was said by the first error.
-        let _ = fs::remove_file(&temporary);
-        failed(error)
-    })
+    let mut partial = Partial::create(path)?;
+    partial.file.write_all(bytes).map_err(failed)?;
+    partial.keep()
 }
 
-fn replace(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(temporary, path)
+/// A file under a temporary name beside the one it is to have; gone when dropped, unless it is kept.
+#[derive(Debug)]
+pub(super) struct Partial {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl Partial {
+    /// Begins a file that is to be called `path`; a link is followed.
+    pub(super) fn create(path: &Path) -> Result<Self, AppError> {
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let temporary = beside(&path);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&temporary);
+        let file = file.map_err(|error| AppError::io(format!("cannot write {}", shown(&path)), error))?;
+        Ok(Self { file, temporary, path })
+    }
+
+    /// The file.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Gives it its name, in place of what had it.
+    pub(super) fn keep(self) -> Result<(), AppError> {
+        let done = self.file.sync_all().and_then(|()| fs::rename(&self.temporary, &self.path));
+        done.map_err(|error| AppError::io(format!("cannot write {}", shown(&self.path)), error))
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Kept files have another name by now.
+        let _ = fs::remove_file(&self.temporary);
+    }
 }
 
 /// A name in the same folder that nobody else uses.
