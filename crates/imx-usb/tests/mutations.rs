@@ -172,11 +172,11 @@ fn no_byte_breaks_the_readers() {
                 _ => {}
             }
         }
-        let length = whole.len().min(0x2_0000);
+        let length = whole.len().min(0xe000);
         let mut image = whole[..length].to_vec();
         for place in places.into_iter().filter(|place| *place < length) {
             let before = image[place];
-            for value in [0, 1, 0x7f, 0x80, 0xff, before ^ 1] {
+            for value in [0, 0x7f, 0xff, before ^ 1] {
                 image[place] = value;
                 let description = describe(&image);
                 assert!(description.to_string().len() < 80 * 300);

@@ -212,7 +212,8 @@ pub fn tables(bytes: &[u8]) -> impl Iterator<Item = Ivt> + '_ {
             let at = next;
             next = at.saturating_add(4);
             if let Some(ivt) = Ivt::read(bytes, at) {
-                next = at.saturating_add(IVT_BYTES);
+                // As `uuu` goes on: behind a table it takes, but at the next word after one that it passes over.
+                next = at.saturating_add(if ivt.is_hdmi_firmware() { 4 } else { IVT_BYTES });
                 return Some(ivt);
             }
         }

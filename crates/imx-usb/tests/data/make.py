@@ -7,7 +7,8 @@
     /tmp/spsdk/bin/python make.py sweep FOLDER     # an image for every chip SPSDK knows, with its readings
 
 Needs mkimage (Debian's u-boot-tools) in the path. The real images are those of Debian's u-boot-imx for armhf; `make`
-takes them from the folder in U_BOOT_IMX (the package's /usr/lib/u-boot), and keeps the old ones without it.
+takes them from the folder in U_BOOT_IMX (the package's /usr/lib/u-boot; see fetch-u-boot-imx), and keeps the old ones
+without it.
 """
 
 import gzip
