@@ -37,12 +37,11 @@ impl List {
 
     /// All devices that can be looked at.
     pub(super) fn devices(&self, roots: &Roots) -> Result<Vec<Device>, BusError> {
-        let entries = sysfs::entries(roots).map_err(|error| match error.kind() {
+        let mut seen = self.lock();
+        seen.update(sysfs::entries(roots).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => BusError::NoUsb { missing: roots.devices() },
             _ => BusError::List(error.into()),
-        })?;
-        let mut seen = self.lock();
-        seen.update(entries);
+        })?);
         let mut devices: Vec<_> =
             seen.visits.values().filter_map(|(entry, visit)| look(roots, entry, *visit)).collect();
         devices.sort_unstable_by(|a, b| a.path.cmp(&b.path));
@@ -56,6 +55,7 @@ impl List {
         seen.visits.get(&device.path.to_string()).is_some_and(|(_, visit)| *visit == device.visit)
     }
 
+    /// Taken before sysfs is looked at: of two that look at once, the one with the older view must not come last.
     fn lock(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,6 +153,26 @@ mod tests {
         tree.set("1-10:1.0", "bInterfaceNumber", "00");
         assert_ne!(list.changes(tree.roots()), seen);
         assert_eq!(list.devices(tree.roots()).unwrap(), after);
+    }
+
+    #[test]
+    fn several_may_look_at_once() {
+        let tree = Tree::new();
+        let list = List::default();
+        tree.root(1, 480).device("1-1", 480, 1, 2);
+        let first = list.devices(tree.roots()).unwrap()[0].visit;
+        std::thread::scope(|scope| {
+            let looking: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| (0..200).all(|_| list.devices(tree.roots()).unwrap()[0].visit == first)))
+                .collect();
+            for number in 2..40 {
+                tree.device(&format!("1-{number}"), 480, 1, 2);
+            }
+            assert!(looking.into_iter().all(|thread| thread.join().unwrap()));
+        });
+        let devices = list.devices(tree.roots()).unwrap();
+        assert_eq!(devices.len(), 39);
+        assert_eq!(list.devices(tree.roots()).unwrap(), devices);
     }
 
     #[test]

@@ -81,4 +81,11 @@ mod tests {
         assert!(second >= Duration::from_millis(200) && second < Duration::from_secs(10), "{second:?}");
         wait(Duration::ZERO, || false);
     }
+
+    #[test]
+    fn without_events_time_passes_all_the_same() {
+        let start = Instant::now();
+        doze(None, Duration::from_millis(30));
+        assert!(start.elapsed() >= Duration::from_millis(30));
+    }
 }
