@@ -178,6 +178,16 @@ pub trait Bus: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`OpenError`].
     fn string(&self, device: &Device, index: u8) -> Result<Option<String>, OpenError>;
+
+    /// Resets the device where it is: U-Boot's fastboot then forgets a download under way and listens to commands again.
+    /// Nobody may have a pipe to it. `false` where this bus cannot do that.
+    ///
+    /// # Errors
+    /// [`OpenError`]; [`OpenError::Gone`] if the device left over it.
+    fn reset(&self, device: &Device) -> Result<bool, OpenError> {
+        let _ = device;
+        Ok(false)
+    }
 }
 
 /// A bus that cannot be listed.

@@ -125,4 +125,16 @@ impl Bus for UsbBus {
             strings::string(opened.handle(), index).map_err(|error| open::libusb_failed(error, device, None))
         })
     }
+
+    fn reset(&self, device: &Device) -> Result<bool, OpenError> {
+        patiently(Duration::ZERO, || {
+            let opened = open(self, device)?;
+            match opened.handle().reset() {
+                Ok(()) => Ok(true),
+                // It comes back as another device, or not at all.
+                Err(rusb::Error::NotFound) => Err(Failed::ForGood(OpenError::Gone { port: device.port.clone() })),
+                Err(error) => Err(open::libusb_failed(error, device, None)),
+            }
+        })
+    }
 }

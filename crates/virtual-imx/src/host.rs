@@ -280,6 +280,11 @@ impl Bus for HostBus {
     fn string(&self, device: &Device, index: u8) -> Result<Option<String>, OpenError> {
         Ok(crate::usb::string(self.link(device)?.device(), index))
     }
+
+    fn reset(&self, device: &Device) -> Result<bool, OpenError> {
+        self.link(device)?.reset();
+        Ok(true)
+    }
 }
 
 /// A place among the open pipes, until it is dropped.

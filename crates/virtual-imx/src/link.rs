@@ -115,6 +115,11 @@ impl Link {
         }
     }
 
+    /// Resets the device, as a host's port does.
+    pub fn reset(&self) {
+        self.board.bus_reset(self.device.address);
+    }
+
     /// Waits for a change, or until the deadline.
     fn wait(&self, when: Option<Duration>, until: Duration) -> Result<(), LinkFault> {
         let now = self.board.now();

@@ -161,8 +161,9 @@ pub fn find<P: BulkPipe>(
         // The last block is there and the one behind it is not.
         let (to, blocks) = (space.scratch.start, bytes / BLOCK_BYTES);
         let last = blocks.saturating_sub(1);
-        checked =
-            talk.run(&format!("mmc read {to:x} {last:x} 1"))? && !talk.run(&format!("mmc read {to:x} {blocks:x} 1"))?;
+        let mut read = |block: u64| talk.run(&format!("mmc read {to:x} {block:x} 1"));
+        // A card that was busy refuses once.
+        checked = (read(last)? || read(last)?) && !read(blocks)?;
         if !checked {
             return Err(CardError::AnotherCard { number, name, bytes });
         }
