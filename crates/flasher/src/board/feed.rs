@@ -68,6 +68,8 @@ struct State {
     published: usize,
     /// How far each board has come, by number.
     cursors: BTreeMap<usize, usize>,
+    /// Pieces in front of this one are waited for: they are read however full the window is.
+    asked: usize,
     failed: Option<Arc<FlashError>>,
     ended: bool,
     stopped: bool,
@@ -207,7 +209,11 @@ impl<'a> Feed<'a> {
 
     /// Reads the whole image; returns when it is read, has failed, or is wanted no more.
     pub(crate) fn run(&self, reader: Box<dyn ImageReader>, map: Option<&BlockMap>) {
-        match self.read(reader, map) {
+        // A reader that panics must not leave everybody waiting.
+        let alarm = Alarm(self);
+        let result = self.read(reader, map);
+        std::mem::forget(alarm);
+        match result {
             Ok(ended) => {
                 self.lock().ended = ended;
                 self.moved.notify_all();
@@ -271,27 +277,42 @@ impl<'a> Feed<'a> {
         if piece.phase == Phase::Head {
             return Some(AlignedBuffer::new(narrow(piece.extent.len())));
         }
-        // A map of many small ranges must not fill the window with empty space.
-        let small = piece.extent.len() <= self.plan.piece_len() / 2;
+        let len = narrow(piece.extent.len());
         let mut state = self.lock();
         loop {
             if state.stopped || self.cancel.is_cancelled() {
                 return None;
             }
-            // The fastest board sets the pace; before there is one, read on until the window is full.
+            // The fastest board sets the pace; before there is one, read on until the window is full. What a board waits
+            // for comes in any case: it may hold back more than was thought of here, and would wait for ever.
             let front = state.cursors.values().max().copied().unwrap_or(0);
+            let asked = index < state.asked;
             let behind = state.window.range(front..).map(|(_, bytes)| wide(bytes.len())).sum::<u64>();
-            if behind.saturating_add(piece.extent.len()) <= self.ahead || index <= front {
-                self.make_room(&mut state, piece.extent.len(), front);
-                if state.bytes.saturating_add(piece.extent.len()) <= self.ahead || !self.must_wait() {
-                    let len = narrow(piece.extent.len());
-                    if let Some(buffer) = if small { Some(AlignedBuffer::new(len)) } else { pool.try_take() } {
-                        return Some(buffer);
+            if asked || behind.saturating_add(piece.extent.len()) <= self.ahead || index <= front {
+                self.make_room(&mut state, piece.extent.len(), if asked { index } else { front });
+                if asked || state.bytes.saturating_add(piece.extent.len()) <= self.ahead || !self.must_wait() {
+                    let pooled =
+                        if self.fills_a_buffer(piece) { pool.try_take() } else { Some(AlignedBuffer::new(len)) };
+                    match pooled {
+                        Some(buffer) => return Some(buffer),
+                        None if asked => return Some(AlignedBuffer::new(len)),
+                        None => {}
                     }
                 }
             }
             state = self.moved.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Is a piece about as long as the longest? Ranges that are shorter must not fill the window with empty space.
+    fn fills_a_buffer(&self, piece: &Piece) -> bool {
+        piece.extent.len() > self.plan.piece_len() / 8 * 7
+    }
+
+    /// What a piece takes of the window, its buffer's edges included.
+    pub(crate) fn weight(&self, index: usize) -> u64 {
+        let Some(piece) = self.pieces.get(index) else { return 0 };
+        if self.fills_a_buffer(piece) { self.plan.piece_len() } else { piece.extent.len().saturating_add(4096) }
     }
 
     /// Is the window the only place where pieces are?
@@ -383,8 +404,18 @@ impl<'a> Feed<'a> {
             if let Some(facts) = self.facts.get(index).and_then(OnceLock::get) {
                 return Ok(facts);
             }
+            if state.asked <= index {
+                state.asked = index + 1;
+                self.moved.notify_all();
+            }
             state = self.wait(state)?;
         }
+    }
+
+    /// Can a piece's bytes be had without decoding the image once more, now or later?
+    pub(crate) fn is_at_hand(&self, index: usize) -> bool {
+        let read = self.facts.get(index).is_some_and(|facts| facts.get().is_some());
+        !self.must_wait() || !read || self.lock().window.contains_key(&index)
     }
 
     /// Waits until the whole image was read and found right.
@@ -466,6 +497,15 @@ impl Zeros {
         let len = piece.extent.len();
         let (crc32, sha256) = *self.0.entry(len).or_insert_with(|| zero_sums(len));
         Facts { crc32, sha256, fills: vec![Fill { extent: piece.extent, word: [0; 4] }] }
+    }
+}
+
+/// Goes off when it is dropped.
+struct Alarm<'f, 'a>(&'f Feed<'a>);
+
+impl Drop for Alarm<'_, '_> {
+    fn drop(&mut self) {
+        self.0.fail(FlashError::Panicked { thread: "reader" });
     }
 }
 

@@ -109,6 +109,10 @@ impl<'a> Packer<'a> {
     /// A worker: packs what is wanted until [`Packer::stop`].
     pub(crate) fn work(&self) {
         for (index, form) in &self.work {
+            // One that has been sent meanwhile may have to be unpacked from the image's beginning.
+            if !self.feed.is_at_hand(index) {
+                continue;
+            }
             // A source that runs dry is told to the board that asks.
             let _ = self.get(index, form);
         }
@@ -146,7 +150,9 @@ impl<'a> Packer<'a> {
         }
         state.slots.insert((index, form), Slot::Busy);
         drop(state);
+        let busy = Busy { packer: self, key: (index, form) };
         let packed = self.make(index, form);
+        std::mem::forget(busy);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &packed {
             Ok(packed) => {
@@ -205,6 +211,19 @@ impl<'a> Packer<'a> {
             state.slots.remove(&key);
             state.bytes -= len;
         }
+    }
+}
+
+/// A piece that is being packed. Dropped when that panics: whoever waits for it packs it, and finds out.
+struct Busy<'p, 'a> {
+    packer: &'p Packer<'a>,
+    key: (usize, Form),
+}
+
+impl Drop for Busy<'_, '_> {
+    fn drop(&mut self) {
+        self.packer.state.lock().unwrap_or_else(PoisonError::into_inner).slots.remove(&self.key);
+        self.packer.ready.notify_all();
     }
 }
 
