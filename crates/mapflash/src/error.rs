@@ -296,6 +296,7 @@ impl AppError {
         match error {
             BoardError::NotHeld { .. } => Status::NotHeld,
             BoardError::NoProof => Status::NoProof,
+            BoardError::Card(_) if error.is_lost() => Status::DeviceFailed,
             BoardError::TooSmall { .. } | BoardError::NoPlace { .. } | BoardError::Card(_) => Status::Refused,
             BoardError::NotThere { .. } => Status::NoDevice,
             BoardError::Boot(error) => boot_status(&error.problem),
@@ -429,7 +430,9 @@ fn board_kind(error: &BoardError) -> &'static str {
         BoardError::NoProof => "no_proof",
         BoardError::Another { .. } => "board_another",
         BoardError::NotThere { .. } => "no_board",
-        BoardError::LostAgain { .. } => "board_lost",
+        BoardError::LostAgain { .. } | BoardError::NotBack { .. } => "board_lost",
+        BoardError::Silent { .. } => "board_silent",
+        BoardError::Stays { .. } => "board_stays",
         _ => "board_failed",
     }
 }

@@ -69,12 +69,14 @@ fn of_board(error: &BoardError) -> Vec<String> {
             one("its eMMC may be worn out: try another board with the same cable, then replace it")
         }
         BoardError::Refused { .. } => one("its eMMC refuses to write there: it may be write-protected or worn out"),
-        BoardError::Card(_) => one("--mmc N names the card by U-Boot's number; --to sd means the SD card"),
+        BoardError::Card(_) if !error.is_lost() => {
+            one("--mmc N names the card by U-Boot's number; --to sd means the SD card")
+        }
         BoardError::NoProof => {
             one("use a U-Boot with 'crc32 -v' or 'hash sha256' and UCmd to have it proven, or --verify none")
         }
         BoardError::Another { .. } => one("plug the first board in again, or begin anew with the one that is there"),
-        error if error.is_lost() => one(
+        error if error.is_lost() || matches!(error, BoardError::NotBack { .. } | BoardError::Silent { .. }) => one(
             "switch the board off and on, and run it again with --resume; if that keeps happening try another cable or port",
         ),
         _ => Vec::new(),

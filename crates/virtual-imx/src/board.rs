@@ -374,6 +374,11 @@ impl Board {
         self.state().machine().map(|machine| machine.one_way.clone()).unwrap_or_default()
     }
 
+    /// Bytes of the largest download that this U-Boot was sent.
+    pub fn largest_download(&self) -> u64 {
+        self.state().largest_download()
+    }
+
     /// Moves the boot switches; they are read at the next power-on or reset.
     pub fn set_boot_mode(&self, boot: BootMode) {
         self.state().setup.boot = boot;

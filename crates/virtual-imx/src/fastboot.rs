@@ -51,6 +51,8 @@ pub struct Fastboot {
     downloaded: u64,
     pub(crate) serial: String,
     table: partition::Table,
+    /// The most that was downloaded at once.
+    pub(crate) largest: u64,
     /// For the next download: announce this many bytes instead of those asked for.
     pub(crate) wrong_size: Option<u32>,
 }
@@ -68,6 +70,7 @@ impl Fastboot {
             downloaded: 0,
             serial: serial.to_owned(),
             table: partition::Table::default(),
+            largest: 0,
             wrong_size: None,
         };
         server.table.reload(machine);
@@ -122,6 +125,7 @@ impl Fastboot {
         }
         self.state = State::Command;
         self.downloaded = size;
+        self.largest = self.largest.max(size);
         machine.set_env("filesize", &format!("{size:x}"));
         if machine.tree == Tree::Nxp {
             machine.set_env("fastboot_bytes", &format!("{size:x}"));

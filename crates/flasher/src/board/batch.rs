@@ -85,6 +85,18 @@ pub(crate) fn split(feed: &Feed<'_>, items: Vec<Item>, size: u64) -> Result<Batc
     let Some(block) = block_size(feed.plan().alignment()) else {
         return Err(dry(FlashError::Unaligned { alignment: feed.plan().alignment() }));
     };
+    split_by(feed, items, size, block)
+}
+
+/// The same of items that begin and end at any sector.
+pub(crate) fn sectors(feed: &Feed<'_>, items: Vec<Item>, size: u64) -> Result<Batch, Dry> {
+    match block_size(SECTOR) {
+        Some(block) => split_by(feed, items, size, block),
+        None => split(feed, items, size),
+    }
+}
+
+fn split_by(feed: &Feed<'_>, items: Vec<Item>, size: u64, block: BlockSize) -> Result<Batch, Dry> {
     let mut extents: Vec<Extent> = Vec::new();
     let mut push = |bytes: ByteRange, kind: ExtentKind| {
         let first = bytes.start() / block.bytes();

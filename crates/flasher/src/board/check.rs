@@ -6,9 +6,10 @@
 use bmap::{ByteRange, Digest};
 use imx_usb::fastboot::FastbootError;
 
+use super::BoardError;
 use super::batch::Part;
 use super::place::Place;
-use super::uboot::{Command, Line, Lines, SECTOR, Sectors, Uboot, join};
+use super::uboot::{Command, Line, Lines, PREFIX, SECTOR, Sectors, Uboot, join};
 
 /// By what a board judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +48,9 @@ pub(crate) struct Claim {
 /// The most pieces that one variable can mark: `getvar` answers with 59 characters at most.
 const MARKS: usize = 56;
 
+/// The most bytes that one line reads: a board that hangs over it is to be noticed.
+const AT_ONCE: u64 = 256 << 20;
+
 impl Claim {
     fn commands(&self, place: &Place, sum: Sum, scratch: u64) -> Vec<Command> {
         let sectors = place.sectors(self.extent);
@@ -69,14 +73,15 @@ impl Claim {
     }
 }
 
-/// Which claims are false, by their place in `claims`. `done` is told the bytes judged so far, now and then.
+/// Which claims are false, by their place in `claims`. `done` is told the bytes judged so far, now and
+/// then, and may call it off.
 pub(crate) fn false_claims(
     uboot: &mut Uboot,
     place: &Place,
     claims: &[Claim],
     sum: Sum,
-    done: &mut dyn FnMut(u64),
-) -> Result<Vec<usize>, FastbootError> {
+    done: &mut dyn FnMut(u64) -> Result<(), BoardError>,
+) -> Result<Vec<usize>, BoardError> {
     let scratch = uboot.profile.scratch.as_ref().map_or(0, |scratch| scratch.start);
     let select = uboot.select(place.area);
     let limit = uboot.profile.line;
@@ -86,8 +91,12 @@ pub(crate) fn false_claims(
     let mut from = 0;
     while from < claims.len() {
         let mut lines = Lines::new(limit, std::slice::from_ref(&select));
-        let mut to = from;
+        let (mut to, mut bytes) = (from, 0_u64);
         while let Some(claim) = claims.get(to) {
+            bytes = bytes.saturating_add(claim.bytes());
+            if bytes > AT_ONCE && to > from {
+                break;
+            }
             let mut more = lines.clone();
             more.add(&claim.commands(place, sum, scratch), claim.bytes());
             if more.len() > 1 && to > from {
@@ -103,13 +112,13 @@ pub(crate) fn false_claims(
             halve(uboot, place, group, from, sum, &mut bad)?;
         }
         judged += group.iter().map(|claim| claim.extent.len()).sum::<u64>();
-        done(judged);
+        done(judged)?;
         from = to;
     }
     Ok(bad)
 }
 
-fn run_all(uboot: &mut Uboot, lines: &[Line]) -> Result<bool, FastbootError> {
+fn run_all(uboot: &mut Uboot, lines: &[Line]) -> Result<bool, BoardError> {
     for line in lines {
         if !uboot.run(line)? {
             return Ok(false);
@@ -124,16 +133,25 @@ pub(crate) fn differing(uboot: &mut Uboot, place: &Place, parts: &[Part]) -> Res
     let scratch = uboot.profile.scratch.as_ref().map_or(0, |scratch| scratch.start);
     let buffer = uboot.profile.buffer.unwrap_or(0);
     let mut bad = Vec::new();
+    // As much at a time as there is room for.
+    let most = (uboot.profile.scratch_bytes() / SECTOR * SECTOR).max(SECTOR);
     for (at, part) in parts.iter().enumerate() {
-        let sectors = place.sectors(part.item.extent);
-        let len = part.item.extent.len();
-        let commands = [
-            uboot.select(place.area),
-            Command::Read { to: scratch, sectors },
-            Command::Compare { one: scratch, other: buffer.saturating_add(part.at), len },
-        ];
-        if !uboot.command(&commands, len)? {
-            bad.push(at);
+        let mut done = 0;
+        while done < part.item.extent.len() {
+            let len = most.min(part.item.extent.len() - done);
+            let extent = ByteRange::at(part.item.extent.start().saturating_add(done), len);
+            let sectors = place.sectors(extent.unwrap_or(part.item.extent));
+            let other = buffer.saturating_add(part.at).saturating_add(done);
+            let commands = [
+                uboot.select(place.area),
+                Command::Read { to: scratch, sectors },
+                Command::Compare { one: scratch, other, len },
+            ];
+            if !uboot.command(&commands, len)? {
+                bad.push(at);
+                break;
+            }
+            done += len;
         }
     }
     Ok(bad)
@@ -147,7 +165,7 @@ fn halve(
     from: usize,
     sum: Sum,
     bad: &mut Vec<usize>,
-) -> Result<(), FastbootError> {
+) -> Result<(), BoardError> {
     if group.len() <= 1 {
         bad.extend((!group.is_empty()).then_some(from));
         return Ok(());
@@ -172,17 +190,17 @@ pub(crate) fn true_claims(
     place: &Place,
     claims: &[Claim],
     sum: Sum,
-) -> Result<Vec<bool>, FastbootError> {
+) -> Result<Vec<bool>, BoardError> {
     let mut marks = vec![true; claims.len()];
     if !uboot.profile.values || uboot.profile.line < 1024 {
-        for at in false_claims(uboot, place, claims, sum, &mut |_| {})? {
+        for at in false_claims(uboot, place, claims, sum, &mut |_| Ok(()))? {
             marks.iter_mut().skip(at).take(1).for_each(|mark| *mark = false);
         }
         return Ok(marks);
     }
     let scratch = uboot.profile.scratch.as_ref().map_or(0, |scratch| scratch.start);
     let begin = format!("{}; setenv m; ", uboot.select(place.area));
-    let limit = uboot.profile.line.saturating_sub("UCmd:".len() + END.len());
+    let limit = uboot.profile.line.saturating_sub(PREFIX + END.len());
     let mut at = 0;
     while at < claims.len() {
         let mut line = Line { text: begin.clone(), bytes: 0 };
@@ -199,7 +217,7 @@ pub(crate) fn true_claims(
         }
         line.text.push_str(END);
         let ran = uboot.run(&line)?;
-        let value = if ran { uboot.session.getvar("m")? } else { String::new() };
+        let value = if ran { uboot.value("m")?.unwrap_or_default() } else { String::new() };
         for (n, mark) in marks.iter_mut().skip(at).take(count).enumerate() {
             // Whatever is not said to be right is wrong: it is written again, which does no harm.
             *mark = value.len() == count && value.as_bytes().get(n) == Some(&b'1');

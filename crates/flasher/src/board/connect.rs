@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use imx_usb::boot::{BootImage, BootOptions, Identity, Problem, Step, boot, recognise};
-use imx_usb::bus::{Bus, Device, Port};
+use imx_usb::bus::{Bus, Device, Port, Visit};
 use imx_usb::chips::{Chip, ChipTable, Protocol};
 use imx_usb::fastboot::udp::{Address, UdpPipe};
 use imx_usb::fastboot::{Limits, Session};
@@ -17,6 +17,7 @@ use imx_usb::pipe::BulkPipe;
 use imx_usb::probe::card::{Kind, find};
 use imx_usb::probe::{Capabilities, ProbeOptions, probe};
 
+use super::again;
 use super::place::To;
 use super::profile::Profile;
 use super::{BoardError, Connect, Connected};
@@ -59,6 +60,8 @@ pub struct Boards<'a> {
     pub cancel: &'a Cancel,
     /// Who they turned out to be, and where.
     known: Mutex<BTreeMap<usize, Identity>>,
+    /// The last coming of each that was talked to in fastboot.
+    talked: Mutex<BTreeMap<usize, Visit>>,
 }
 
 impl std::fmt::Debug for Boards<'_> {
@@ -82,6 +85,7 @@ impl<'a> Boards<'a> {
             appear: Duration::from_secs(5),
             cancel,
             known: Mutex::default(),
+            talked: Mutex::default(),
         }
     }
 
@@ -95,10 +99,16 @@ impl<'a> Boards<'a> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(board, identity);
     }
 
-    /// Does another board of this job stand there?
-    fn taken(&self, board: usize, port: &Port) -> bool {
+    /// Does another board of this job stand there, for all that is known? `serial` is what the device there tells: where
+    /// two have changed places it is not the other's.
+    fn taken(&self, board: usize, port: &Port, serial: Option<&str>) -> bool {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter().any(|(other, identity)| *other != board && identity.port == *port)
+        let own = known.get(&board);
+        let is_own = serial.is_some_and(|serial| own.is_some_and(|own| own.has_serial(serial)));
+        known.iter().any(|(other, identity)| {
+            let is_others = serial.is_none_or(|serial| identity.has_serial(serial));
+            *other != board && identity.port == *port && (!is_own || is_others)
+        })
     }
 
     /// The serial number that a device tells without being booted: its own, or its ROM's.
@@ -127,10 +137,11 @@ impl<'a> Boards<'a> {
                     (Some(known), _) => {
                         let here = device.port == known.port;
                         let told = known.rom_serial.is_some() || known.uboot_serial.is_some();
-                        if self.taken(board, &device.port) && !here {
+                        let serial = self.serial(device);
+                        if !here && self.taken(board, &device.port, serial.as_deref()) {
                             continue;
                         }
-                        match self.serial(device) {
+                        match serial {
                             Some(serial) if told && known.has_serial(&serial) => return Ok(device.port.clone()),
                             // A ROM tells another number than U-Boot does, and only one of them may be known.
                             Some(serial) if told && here && known_stage(self.table, known, device) => {
@@ -194,6 +205,16 @@ impl<'a> Boards<'a> {
         let mut at = known.clone().unwrap_or_else(|| Identity::at(port.clone()));
         at.port = port.clone();
         self.remember(board, at);
+        // What is seen on the way is kept at once: a board may be lost before it has come to the end.
+        let with_known = |identity: &Identity| {
+            let mut identity = identity.clone();
+            if let Some(known) = &known {
+                identity.rom_serial = identity.rom_serial.or(known.rom_serial.clone());
+                identity.chip = identity.chip.or(known.chip.clone());
+                identity.uboot_serial = identity.uboot_serial.or(known.uboot_serial.clone());
+            }
+            identity
+        };
         let halted = || self.cancel.is_cancelled();
         let options = BootOptions {
             appear: again.unwrap_or(self.appear),
@@ -205,7 +226,8 @@ impl<'a> Boards<'a> {
         let mut told = 0_usize;
         let mut watch = |step: Step<'_>| {
             let event = match step {
-                Step::Found { seen, .. } => {
+                Step::Found { seen, identity, .. } => {
+                    self.remember(board, with_known(identity));
                     told = 0;
                     let chip = seen.chip.map_or_else(|| "a board".to_owned(), |chip| chip.title.to_string());
                     Event::Booting { what: stage_words(seen.protocol, &chip), sent: None }
@@ -239,13 +261,28 @@ impl<'a> Boards<'a> {
         if booted.protocol != Protocol::Fastboot {
             return Err(BoardError::Cannot { what: "be flashed", why: "it came up as a Linux stage, not in fastboot" });
         }
-        let mut identity = booted.identity;
-        if let Some(known) = known {
-            identity.rom_serial = identity.rom_serial.or(known.rom_serial);
-            identity.chip = identity.chip.or(known.chip);
-            identity.uboot_serial = identity.uboot_serial.or(known.uboot_serial);
-        }
+        let identity = with_known(&booted.identity);
+        self.remember(board, identity.clone());
         Ok((booted.device, identity))
+    }
+
+    /// A pipe to a board in fastboot. One that has not left since something went wrong must first be in step again.
+    fn pipe(&self, board: usize, device: &Device) -> Result<Box<dyn BulkPipe + Send>, BoardError> {
+        let talked = || self.talked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pipe = self.bus.bulk(device)?;
+        if talked().get(&board) == Some(&device.visit) && !again::in_step(&mut *pipe) {
+            drop(pipe);
+            let silent = || BoardError::Silent { port: device.port.clone() };
+            if !self.bus.reset(device)? {
+                return Err(silent());
+            }
+            pipe = self.bus.bulk(device)?;
+            if !again::in_step(&mut *pipe) {
+                return Err(silent());
+            }
+        }
+        talked().insert(board, device.visit);
+        Ok(pipe)
     }
 
     /// The chip at a port that is still in its ROM, or its loader: it needs a boot image.
@@ -341,7 +378,7 @@ impl Connect for Boards<'_> {
             });
         }
         let (device, mut identity) = self.on_the_bus(board, again, observer)?;
-        let mut session = Session::new(self.bus.bulk(&device)?, Limits::USB);
+        let mut session = Session::new(self.pipe(board, &device)?, Limits::USB);
         let chip = identity.chip.clone();
         let chip = chip.as_deref().and_then(|name| self.table.chip(name));
         let (profile, can) = self.ask(&mut session, chip, to)?;

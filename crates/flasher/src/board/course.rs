@@ -4,6 +4,7 @@
 //! sent again. The head is cleared anew after each loss and written last, its first blocks at the very end, so that at
 //! no time anything boots but the whole image.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bmap::{Algorithm, BlockMap, ByteRange, Hasher};
@@ -19,7 +20,7 @@ use super::journal::Journal;
 use super::pack::{Form, Packer};
 use super::place::{Place, To};
 use super::turns::{SharedBus, Turns};
-use super::uboot::Uboot;
+use super::uboot::{SECTOR, Uboot};
 use super::wire::{Costs, TRIAL, Wire};
 use crate::cancel::Cancel;
 use crate::error::TargetState;
@@ -30,8 +31,10 @@ use crate::plan::{Kind, Phase};
 pub(crate) const BATCH: u64 = 64 << 20;
 /// What a split's headers may take of a download.
 const HEADERS: u64 = 256 << 10;
-/// How much is compared before what differs is sent.
+/// How much is compared at a time.
 const COMPARE: u64 = 64 << 20;
+/// How much one board may have in hand at a time, compared or to be sent: less than the feed keeps ready.
+const IN_HAND: u64 = BATCH + (12 << 20);
 /// How long a card may take to write, at worst.
 const WRITING: Pace = Pace::new(30, 2_000_000);
 
@@ -123,6 +126,8 @@ pub(crate) struct Course<'a> {
     bus: SharedBus,
     observer: &'a dyn Observer,
     known: Vec<Known>,
+    /// Pieces that were sent by this job, or found to be there by it: they are counted once.
+    touched: BTreeSet<usize>,
     pub(crate) sums: Sums,
     pub(crate) spent: Spent,
     pub(crate) state: TargetState,
@@ -159,6 +164,7 @@ impl<'a> Course<'a> {
             bus,
             observer,
             known,
+            touched: BTreeSet::new(),
             sums: Sums { wanted, ..Sums::default() },
             spent: Spent::default(),
             state: TargetState::Unchanged,
@@ -177,14 +183,20 @@ impl<'a> Course<'a> {
     }
 
     /// How many pieces are proven or sent: whether a return got anywhere.
-    pub(crate) fn progress(&self) -> u64 {
-        self.sums.written.saturating_add(self.sums.proven)
+    pub(crate) fn progress(&self) -> usize {
+        self.known.iter().filter(|known| matches!(known, Known::Sent | Known::Proven)).count()
     }
 
-    /// The link was lost: what was sent is there only perhaps.
+    /// The link was lost: what was sent is there only perhaps, and so is what was proven. It may be another board that
+    /// comes back, under a number that both have, and its card may have lost power before it had everything.
     pub(crate) fn lost(&mut self) {
-        self.known.iter_mut().filter(|known| **known == Known::Sent).for_each(|known| *known = Known::Perhaps);
-        // Nothing is known of the head: it is cleared and written again, unless all of it was proven.
+        for known in &mut self.known {
+            if matches!(known, Known::Sent | Known::Proven) {
+                *known = Known::Perhaps;
+            }
+        }
+        self.sums.proven = 0;
+        // Nothing is known of the head: it is cleared and written again, unless all of it is there.
         self.cleared = false;
     }
 
@@ -249,12 +261,28 @@ impl<'a> Course<'a> {
         self.known.iter_mut().skip(index).take(1).for_each(|known| *known = now);
     }
 
+    /// What the card must hold of these pieces: a claim for each, or several for one that is longer than the memory
+    /// that it can be read into.
     fn claims(&mut self, uboot: &Uboot, indices: &[usize]) -> Result<Vec<Claim>, BoardError> {
+        let most = uboot.profile.scratch_bytes() / SECTOR * SECTOR;
         let mut claims = Vec::with_capacity(indices.len());
-        for index in indices {
-            let extent = self.extent(*index);
-            let facts = self.waiting(uboot, |feed| feed.facts(*index))?;
-            claims.push(Claim { index: *index, extent, crc32: facts.crc32, sha256: facts.sha256 });
+        for index in indices.iter().copied() {
+            let extent = self.extent(index);
+            let facts = self.waiting(uboot, |feed| feed.facts(index))?;
+            if extent.len() <= most || most == 0 {
+                claims.push(Claim { index, extent, crc32: facts.crc32, sha256: facts.sha256 });
+                continue;
+            }
+            let bytes = self.waiting(uboot, |feed| feed.bytes(index))?;
+            let len = usize::try_from(extent.len()).unwrap_or(usize::MAX);
+            let mut at = extent.start();
+            for part in bytes.get(..len).unwrap_or_default().chunks(usize::try_from(most).unwrap_or(usize::MAX)) {
+                let len = u64::try_from(part.len()).unwrap_or(u64::MAX);
+                let Some(extent) = ByteRange::at(at, len) else { break };
+                let (crc32, sha256) = (crc32fast::hash(part), Hasher::digest(Algorithm::Sha256, part));
+                claims.push(Claim { index, extent, crc32, sha256 });
+                at = extent.end();
+            }
         }
         Ok(claims)
     }
@@ -283,7 +311,7 @@ impl<'a> Course<'a> {
             let Some(sum) = self.how.proof else { break };
             let claims: Vec<Claim> = ranges.iter().map(|extent| zero_claim(*extent)).collect();
             let start = uboot.now();
-            let bad = false_claims(uboot, place, &claims, sum, &mut |_| {})?;
+            let bad = false_claims(uboot, place, &claims, sum, &mut |_| Ok(()))?;
             self.spent.proof = self.spent.proof.saturating_add(uboot.now().saturating_sub(start));
             if bad.is_empty() {
                 break;
@@ -338,9 +366,12 @@ impl<'a> Course<'a> {
         loop {
             self.check_cancel()?;
             // Take in pieces until a batch is full.
-            let capacity = self.capacity(uboot);
-            while !rest.is_empty() && self.weight(&pending) < capacity {
-                let group = self.group(rest, capacity.saturating_sub(self.weight(&pending)));
+            let most = most(uboot);
+            while !rest.is_empty() && self.weight(&pending) < most {
+                let group = self.group(rest, &pending, most);
+                if group == 0 {
+                    break;
+                }
                 let (now, later) = rest.split_at(group);
                 rest = later;
                 pending.extend(self.different(uboot, place, now)?);
@@ -361,25 +392,27 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// Bytes that one batch may carry.
-    fn capacity(&self, uboot: &Uboot) -> u64 {
-        BATCH.min(uboot.profile.download.saturating_sub(HEADERS)).max(self.ground.feed.plan().piece_len())
-    }
-
     fn weight(&self, indices: &[usize]) -> u64 {
-        indices.iter().map(|index| self.extent(*index).len().max(4096)).sum()
+        indices.iter().map(|index| self.ground.feed.weight(*index)).sum()
     }
 
-    /// How many of the next pieces to look at together: of one kind, perhaps there or not.
-    fn group(&self, rest: &[usize], room: u64) -> usize {
-        let kind = rest.first().and_then(|index| self.known.get(*index)) == Some(&Known::Perhaps);
-        let room = if kind { COMPARE } else { room };
+    /// How many of the next pieces to look at together: of one kind, perhaps there or not, and no more than a batch of
+    /// `most` bytes takes besides those that are pending.
+    fn group(&self, rest: &[usize], pending: &[usize], most: u64) -> usize {
+        let perhaps = |index: &usize| self.known.get(*index) == Some(&Known::Perhaps);
+        let kind = rest.first().is_some_and(perhaps);
+        let held = self.weight(pending);
+        let room = if kind { COMPARE.min(IN_HAND.saturating_sub(held)) } else { most.saturating_sub(held) };
+        // Comparing a few pieces at a time would be all commands.
+        if kind && room < COMPARE / 2 {
+            return 0;
+        }
         let mut bytes = 0_u64;
         let fits = rest.iter().take_while(|index| {
-            bytes = bytes.saturating_add(self.extent(**index).len().max(4096));
-            bytes <= room && (self.known.get(**index) == Some(&Known::Perhaps)) == kind
+            bytes = bytes.saturating_add(self.ground.feed.weight(**index));
+            bytes <= room && perhaps(index) == kind
         });
-        fits.count().max(1)
+        fits.count().max(usize::from(pending.is_empty()))
     }
 
     /// Those of `indices` that must be sent.
@@ -392,19 +425,25 @@ impl<'a> Course<'a> {
         let start = uboot.now();
         let marks = true_claims(uboot, place, &claims, self.compare(uboot));
         self.spent.proof = self.spent.proof.saturating_add(uboot.now().saturating_sub(start));
+        let marks = claims.iter().zip(marks?);
+        let bad: BTreeSet<usize> = marks.filter(|(_, right)| !right).map(|(claim, _)| claim.index).collect();
         let mut wrong = Vec::new();
-        for (claim, right) in claims.iter().zip(marks?) {
-            if right {
-                self.know(claim.index, Known::Proven);
-                self.sums.skipped = self.sums.skipped.saturating_add(claim.extent.len());
-                self.sums.proven = self.sums.proven.saturating_add(claim.extent.len());
-                self.journal.proven(claim.index);
-                self.ground.feed.passed_over(claim.index);
-                self.advance(Stage::Write, claim.extent.len(), claim.extent.end());
-            } else {
-                self.know(claim.index, Known::Nothing);
-                wrong.push(claim.index);
+        for index in indices.iter().copied() {
+            if bad.contains(&index) {
+                self.know(index, Known::Nothing);
+                wrong.push(index);
+                continue;
             }
+            let extent = self.extent(index);
+            self.know(index, Known::Proven);
+            if !self.touched.contains(&index) {
+                self.sums.skipped = self.sums.skipped.saturating_add(extent.len());
+                self.touched.insert(index);
+            }
+            self.sums.proven = self.sums.proven.saturating_add(extent.len());
+            self.journal.proven(index);
+            self.ground.feed.passed_over(index);
+            self.advance(Stage::Write, extent.len(), extent.end());
         }
         self.journal.flush();
         Ok(wrong)
@@ -432,7 +471,21 @@ impl<'a> Course<'a> {
         costs: &mut Costs,
         pending: &[usize],
     ) -> Result<usize, BoardError> {
-        let mut pieces = pending;
+        let most = most(uboot);
+        let mut bytes = 0_u64;
+        let fit = pending.iter().take_while(|index| {
+            bytes = bytes.saturating_add(self.ground.feed.weight(**index));
+            bytes <= most
+        });
+        let Some(mut pieces) = pending.get(..fit.count()).filter(|pieces| !pieces.is_empty()) else {
+            // A piece that is longer than a download may be.
+            let index = pending.first().copied().unwrap_or(0);
+            self.send_plain(uboot, place, costs, vec![Item { index, extent: self.extent(index) }])?;
+            self.know_sent(index);
+            self.journal.sent(index);
+            self.journal.flush();
+            return Ok(1);
+        };
         let mut form = Form::Raw;
         if costs.may_pack() {
             let sample = sample(pieces, |index| self.is_data(index));
@@ -456,7 +509,7 @@ impl<'a> Course<'a> {
         let batch = self.make(uboot, place, costs, items, form)?;
         self.send(uboot, place, &batch, costs)?;
         for index in pieces {
-            self.know(*index, Known::Sent);
+            self.know_sent(*index);
             self.journal.sent(*index);
         }
         self.journal.flush();
@@ -517,7 +570,7 @@ impl<'a> Course<'a> {
         }
         for item in &items {
             // Whole sectors only: what is behind them in memory would be written too.
-            let whole = item.extent.len().is_multiple_of(super::uboot::SECTOR);
+            let whole = item.extent.len().is_multiple_of(SECTOR);
             let packs = form != Form::Raw && whole && item.extent.len() <= uboot.profile.scratch_bytes();
             let gains = packs && {
                 let packed = ground.packer.len(item.index, form)?;
@@ -535,6 +588,48 @@ impl<'a> Course<'a> {
         Ok(batch?)
     }
 
+    /// Sends items as they are, in as many downloads as it takes.
+    fn send_plain(
+        &mut self,
+        uboot: &mut Uboot,
+        place: &Place,
+        costs: &mut Costs,
+        items: Vec<Item>,
+    ) -> Result<(), BoardError> {
+        // Whole blocks of a sparse image, whatever their size.
+        let most = most(uboot) / 4096 * 4096;
+        if most == 0 {
+            return Err(BoardError::Cannot { what: "be flashed", why: "it takes too little in one download" });
+        }
+        let (mut batch, mut bytes) = (Vec::new(), 0_u64);
+        for Item { index, extent } in items {
+            let mut at = extent.start();
+            while let Some(rest) = ByteRange::new(at, extent.end()).filter(|rest| !rest.is_empty()) {
+                // Besides its bytes it has headers, and a whole block of its own if it is short.
+                if bytes > 0 && bytes.saturating_add(rest.len()).saturating_add(4096) > most {
+                    self.send_split(uboot, place, costs, std::mem::take(&mut batch))?;
+                    bytes = 0;
+                }
+                let end = rest.end().min(at.saturating_add(most));
+                batch.extend(item(index, at, end));
+                bytes = bytes.saturating_add(end - at).saturating_add(4096);
+                at = end;
+            }
+        }
+        if batch.is_empty() { Ok(()) } else { self.send_split(uboot, place, costs, batch) }
+    }
+
+    fn send_split(
+        &mut self,
+        uboot: &mut Uboot,
+        place: &Place,
+        costs: &mut Costs,
+        items: Vec<Item>,
+    ) -> Result<(), BoardError> {
+        let batch = self.make(uboot, place, costs, items, Form::Raw)?;
+        self.send(uboot, place, &batch, costs)
+    }
+
     /// One download, and what the board is to do with it.
     fn send(&mut self, uboot: &mut Uboot, place: &Place, batch: &Batch, costs: &mut Costs) -> Result<(), BoardError> {
         self.check_cancel()?;
@@ -544,6 +639,7 @@ impl<'a> Course<'a> {
         let ground = self.ground;
         let waiting = uboot.now();
         let turn = ground.turns.take(&self.bus, costs.bus_rate(), ground.cancel);
+        self.check_cancel()?;
         let start = uboot.now();
         self.spent.turn = self.spent.turn.saturating_add(start.saturating_sub(waiting));
         let (observer, stage, base) = (self.observer, self.stage, self.stage_done);
@@ -716,21 +812,23 @@ impl<'a> Course<'a> {
             if stage == Stage::Prove {
                 self.begin(stage, Some(claims.iter().map(|claim| claim.extent.len()).sum()));
             }
-            let (start, observer) = (uboot.now(), self.observer);
+            let (start, observer, cancel) = (uboot.now(), self.observer, self.ground.cancel);
             let bad = false_claims(uboot, place, &claims, sum, &mut |done| {
                 observer.event(&Event::Progress { stage, done, position: 0 });
+                if cancel.is_cancelled() { Err(BoardError::Cancelled) } else { Ok(()) }
             });
             self.spent.proof = self.spent.proof.saturating_add(uboot.now().saturating_sub(start));
             let bad = bad?;
+            let bad: BTreeSet<usize> = bad.iter().filter_map(|at| claims.get(*at)).map(|claim| claim.index).collect();
             let mut wrong = Vec::new();
-            for (at, claim) in claims.iter().enumerate() {
-                if bad.binary_search(&at).is_ok() {
-                    wrong.push(claim.index);
-                    self.know(claim.index, Known::Nothing);
+            for index in sent {
+                if bad.contains(&index) {
+                    wrong.push(index);
+                    self.know(index, Known::Nothing);
                 } else {
-                    self.know(claim.index, Known::Proven);
-                    self.sums.proven = self.sums.proven.saturating_add(claim.extent.len());
-                    self.journal.proven(claim.index);
+                    self.know(index, Known::Proven);
+                    self.sums.proven = self.sums.proven.saturating_add(self.extent(index).len());
+                    self.journal.proven(index);
                 }
             }
             self.journal.flush();
@@ -746,16 +844,9 @@ impl<'a> Course<'a> {
                 self.observer.event(&Event::Retry { extent, attempt: attempt + 1 });
                 self.sums.resent += 1;
             }
-            let mut rest = wrong.as_slice();
-            while !rest.is_empty() {
-                let group = self.group(rest, self.capacity(uboot));
-                let (now, later) = rest.split_at(group.min(rest.len()));
-                let items = now.iter().map(|index| Item { index: *index, extent: self.extent(*index) }).collect();
-                let batch = self.make(uboot, place, costs, items, Form::Raw)?;
-                self.send(uboot, place, &batch, costs)?;
-                now.iter().for_each(|index| self.know(*index, Known::Sent));
-                rest = later;
-            }
+            let items = wrong.iter().map(|index| Item { index: *index, extent: self.extent(*index) }).collect();
+            self.send_plain(uboot, place, costs, items)?;
+            wrong.iter().for_each(|index| self.know(*index, Known::Sent));
         }
         Ok(())
     }
@@ -780,32 +871,23 @@ impl<'a> Course<'a> {
         self.clear(uboot, place)?;
         self.begin(Stage::Head, Some(head.iter().map(|index| self.extent(*index).len()).sum()));
         let first = if self.how.keep_head { Vec::new() } else { self.ground.feed.plan().invalidate().to_vec() };
-        let (mut body, mut last) = (Vec::new(), Vec::new());
+        let mut rest = Vec::new();
+        let mut last = LastSteps::default();
         for index in head.iter().filter(|index| self.known.get(**index) != Some(&Known::Proven)) {
             let mut at = self.extent(*index).start();
             let end = self.extent(*index).end();
             for cut in &first {
                 let Some(cut) = cut.intersect(self.extent(*index)).filter(|cut| !cut.is_empty()) else { continue };
-                body.extend(item(*index, at, cut.start()));
-                last.push(Item { index: *index, extent: cut });
+                rest.extend(item(*index, at, cut.start()));
+                last.take(*index, cut);
                 at = cut.end();
             }
-            body.extend(item(*index, at, end));
+            rest.extend(item(*index, at, end));
         }
-        for items in [body, last] {
-            if items.is_empty() {
-                continue;
-            }
-            // A board that is lost from here on has an unknown head.
-            self.state = TargetState::HeadIncomplete;
-            let batch = if place.name.is_some() && !self.compares() {
-                batch::split(self.ground.feed, items, self.image_size())?
-            } else {
-                let raw: Vec<_> = items.iter().map(|item| (*item, Form::Raw)).collect();
-                batch::parts(self.ground.packer, &raw)?
-            };
-            self.send(uboot, place, &batch, costs)?;
-        }
+        // A board that is lost from here on has an unknown head.
+        self.state = TargetState::HeadIncomplete;
+        self.send_plain(uboot, place, costs, rest)?;
+        self.last(uboot, place, costs, last)?;
         head.iter().for_each(|index| self.know_sent(*index));
         self.state = TargetState::WrittenUnproven;
         if let Some(sum) = self.how.proof {
@@ -814,16 +896,77 @@ impl<'a> Course<'a> {
         Ok(())
     }
 
+    /// What makes the head whole, in its order.
+    fn last(
+        &mut self,
+        uboot: &mut Uboot,
+        place: &Place,
+        costs: &mut Costs,
+        steps: LastSteps,
+    ) -> Result<(), BoardError> {
+        let steps = steps.0.into_iter().filter(|items| !items.is_empty());
+        if uboot.profile.can_place() && place.start.is_some() {
+            let parts: Vec<_> = steps.flatten().map(|item| (item, Form::Raw)).collect();
+            if parts.is_empty() {
+                return Ok(());
+            }
+            let batch = batch::parts(self.ground.packer, &parts)?;
+            return self.send(uboot, place, &batch, costs);
+        }
+        for items in steps {
+            let batch = batch::sectors(self.ground.feed, items, self.image_size())?;
+            self.send(uboot, place, &batch, costs)?;
+        }
+        Ok(())
+    }
+
     fn know_sent(&mut self, index: usize) {
+        self.touched.insert(index);
         if self.known.get(index) != Some(&Known::Proven) {
             self.know(index, Known::Sent);
         }
     }
 }
 
+/// Bytes that one download may carry, besides the headers of a split.
+fn most(uboot: &Uboot) -> u64 {
+    let download = uboot.profile.download;
+    BATCH.min(download - HEADERS.min(download / 8))
+}
+
 fn item(index: usize, from: u64, to: u64) -> Option<Item> {
     let extent = ByteRange::new(from, to).filter(|extent| !extent.is_empty())?;
     Some(Item { index, extent })
+}
+
+/// The first blocks of table and loaders, in the order in which they may be written: power may be lost between any two
+/// sectors, and a ROM looks no further than a loader's first sector to find it. So that sector comes when all else is
+/// there.
+#[derive(Debug, Default)]
+struct LastSteps([Vec<Item>; 3]);
+
+impl LastSteps {
+    /// Takes what of a cleared block lies in a piece.
+    fn take(&mut self, index: usize, cut: ByteRange) {
+        /// Loaders begin here, or where the page before it does: 1 KiB and 33 KiB, of i.MX6 to i.MX8M Mini.
+        const SECOND: u64 = 1024;
+        const PAGE: u64 = 4096;
+        let page = cut.start() / PAGE * PAGE;
+        let sector = |at: u64| ByteRange::at(at, SECTOR);
+        // The loader that begins with its page comes last, for the other's place may be a part of it.
+        let loader = if page >= 8 * PAGE { sector(page) } else { None };
+        let mut at = cut.start();
+        for (step, sector) in [(2, loader), (1, sector(page.saturating_add(SECOND)))] {
+            let Some(sector) = sector.and_then(|sector| sector.intersect(cut)).filter(|sector| !sector.is_empty())
+            else {
+                continue;
+            };
+            self.0[0].extend(item(index, at, sector.start()));
+            self.0[step].extend(item(index, sector.start(), sector.end()));
+            at = sector.end();
+        }
+        self.0[0].extend(item(index, at, cut.end()));
+    }
 }
 
 /// A few pieces of data from the front, the middle and the end.

@@ -39,7 +39,9 @@ pub(super) fn erase(
 ) -> Result<Erased, BoardError> {
     let mut erased = Erased::default();
     let group = uboot.session.getvar("erase-block-size").ok();
-    let group = group.and_then(|text| imx_usb::fastboot::parse_number(&text)).filter(|group| *group >= 512);
+    let group = group
+        .and_then(|text| imx_usb::fastboot::parse_number(&text))
+        .filter(|group| *group > 0 && group.is_multiple_of(512));
     let group = group.unwrap_or(GROUP);
     for hole in holes {
         let first = hole.start().next_multiple_of(group);
@@ -67,7 +69,7 @@ pub(super) fn erase(
         {
             let ends = [inside.start(), at.saturating_sub(SAMPLE)];
             let claims: Vec<_> = ends.iter().filter_map(|at| ByteRange::at(*at, SAMPLE)).map(zero_claim).collect();
-            let zeros = false_claims(uboot, place, &claims, sum, &mut |_| {})?.is_empty();
+            let zeros = false_claims(uboot, place, &claims, sum, &mut |_| Ok(()))?.is_empty();
             erased.zeros = Some(erased.zeros.unwrap_or(true) && zeros);
         }
     }

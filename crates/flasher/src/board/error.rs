@@ -57,7 +57,7 @@ pub enum BoardError {
     #[error(transparent)]
     Fastboot(#[from] FastbootError),
     /// It refused to write, twice.
-    #[error("the board could not write {}: it says {says:?}", listed(pieces))]
+    #[error("the board could not write all of {}{}", listed(pieces), words(says))]
     Refused {
         /// What it was to write.
         pieces: Vec<ByteRange>,
@@ -120,6 +120,28 @@ pub enum BoardError {
         /// The serial number of the other.
         found: String,
     },
+    /// It is on the bus and says nothing.
+    #[error("the board at {port} does not answer any more: it must be switched off and on")]
+    Silent {
+        /// Where.
+        port: Port,
+    },
+    /// It was lost and is not to be had again.
+    #[error("the board was lost: {then}")]
+    NotBack {
+        /// Why it is not to be had again.
+        then: Box<BoardError>,
+        /// How it was lost.
+        #[source]
+        lost: Box<BoardError>,
+    },
+    /// All was written, and the last command, to leave fastboot, was not carried out.
+    #[error("the board holds the image, but does not leave fastboot")]
+    Stays {
+        /// What happened to the command.
+        #[source]
+        source: FastbootError,
+    },
     /// It failed again and again.
     #[error("the board was lost {times} times without getting any further")]
     LostAgain {
@@ -132,6 +154,10 @@ pub enum BoardError {
     /// A worker thread panicked: a defect of ours.
     #[error("internal error: the board's thread panicked")]
     Panicked,
+}
+
+fn words(says: &str) -> String {
+    if says.is_empty() { ", and does not say why".to_owned() } else { format!(": it says {says:?}") }
 }
 
 impl BoardError {
@@ -149,6 +175,24 @@ impl BoardError {
             Self::Fastboot(error) => is_link(error),
             _ => false,
         }
+    }
+
+    /// May the board be there still? It was talked to, and has not left the bus for all that is known.
+    pub(crate) fn may_be_there(&self) -> bool {
+        let error = match self {
+            Self::Fastboot(error) => error,
+            Self::Probe(error) => match &**error {
+                ProbeError::Link(error) => error,
+                _ => return false,
+            },
+            Self::Card(error) => match &**error {
+                CardError::Probe(ProbeError::Link(error)) => error,
+                _ => return false,
+            },
+            _ => return false,
+        };
+        let gone = matches!(error, FastbootError::Transfer { source, .. } if source.is_gone());
+        is_link(error) && !gone
     }
 }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bmap::{Algorithm, BlockMap, ByteRange, Digest, Hasher};
 use image::buffer::{AlignedBuffer, BufferPool};
-use image::{ImageError, ImageReader, Wanted};
+use image::{Image, ImageError, ImageReader, Wanted};
 
 use super::course::zero_sums;
 use super::fill::{self, Fill};
@@ -208,10 +208,10 @@ impl<'a> Feed<'a> {
     }
 
     /// Reads the whole image; returns when it is read, has failed, or is wanted no more.
-    pub(crate) fn run(&self, reader: Box<dyn ImageReader>, map: Option<&BlockMap>) {
+    pub(crate) fn run(&self, image: Image, map: Option<&BlockMap>) {
         // A reader that panics must not leave everybody waiting.
         let alarm = Alarm(self);
-        let result = self.read(reader, map);
+        let result = image.read(self.wanted()).map_err(FlashError::from).and_then(|reader| self.read(reader, map));
         std::mem::forget(alarm);
         match result {
             Ok(ended) => {
@@ -223,7 +223,7 @@ impl<'a> Feed<'a> {
     }
 
     /// What a reader should be asked for.
-    pub(crate) fn wanted(&self) -> Wanted {
+    fn wanted(&self) -> Wanted {
         Wanted::Ranges(self.plan.data().collect())
     }
 

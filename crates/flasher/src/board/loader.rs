@@ -54,8 +54,8 @@ pub struct LoaderPlaced {
     pub proof: Option<Sum>,
 }
 
-/// The first bytes, which come last.
-const FRONT: u64 = 4096;
+/// The first bytes, which come last: a sector, for power may be lost between any two.
+const FRONT: u64 = SECTOR;
 
 /// The boot switch: which partition, and whether the card acknowledges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +150,7 @@ fn write(
                     let part = Part { item, form: Form::Raw, at, len: extent.len() };
                     differing(uboot, &place, &[part])?.is_empty()
                 }
-                Some(sum) => false_claims(uboot, &place, std::slice::from_ref(claim), sum, &mut |_| {})?.is_empty(),
+                Some(sum) => false_claims(uboot, &place, std::slice::from_ref(claim), sum, &mut |_| Ok(()))?.is_empty(),
                 None => true,
             };
             if !wrote || !right {
@@ -176,7 +176,7 @@ fn read_switch(uboot: &mut Uboot) -> Result<Switch, BoardError> {
     let device = uboot.profile.device;
     let mut switch = Switch { boot: None, ack: false };
     if uboot.profile.values && uboot.run(&Line { text: format!("mmc partconf {device} fastboot.bp"), bytes: 0 })? {
-        switch.boot = uboot.session.getvar("bp")?.trim().parse().ok();
+        switch.boot = uboot.value("bp")?.and_then(|text| text.trim().parse().ok());
     }
     // NXP's tree repeats what is printed while its console goes to fastboot, and only then.
     let heard = Arc::new(Mutex::new(String::new()));

@@ -13,6 +13,7 @@
 //! instead of reading back, and what they do is the sum of what they receive and write. Plan, pieces, policies and events
 //! are the same.
 
+mod again;
 mod batch;
 mod check;
 mod connect;
@@ -41,8 +42,9 @@ use std::time::Duration;
 use bmap::BlockMap;
 use image::{Format, Image};
 use imx_usb::bus::{Port, Speed};
-use imx_usb::fastboot::{Command as Fastboot, Session};
+use imx_usb::fastboot::{Command as Fastboot, FastbootError, Session};
 use imx_usb::pipe::BulkPipe;
+use imx_usb::probe::Shell;
 
 use crate::cancel::Cancel;
 use crate::copy::Reopen;
@@ -322,17 +324,15 @@ pub fn flash(job: FlashJob<'_>) -> Vec<BoardResult> {
     let checked = map.filter(|_| options.check_digests);
     let results: Vec<Mutex<Option<BoardResult>>> = (0..boards).map(|_| Mutex::new(None)).collect();
     thread::scope(|scope| {
-        if let Source::Image { image, .. } = source {
-            let feed = &feed;
-            scope.spawn(move || match image.read(feed.wanted()) {
-                Ok(reader) => feed.run(reader, checked),
-                Err(error) => feed.fail(error.into()),
-            });
-        }
+        let reader = match source {
+            Source::Image { image, .. } => {
+                let feed = &feed;
+                Some(scope.spawn(move || feed.run(image, checked)))
+            }
+            Source::Pack(_) => None,
+        };
         let packers = thread::available_parallelism().map_or(1, usize::from).min(4);
-        for _ in 0..packers {
-            scope.spawn(|| packer.work());
-        }
+        let packers: Vec<_> = (0..packers).map(|_| scope.spawn(|| packer.work())).collect();
         let workers: Vec<_> = results
             .iter()
             .enumerate()
@@ -353,6 +353,9 @@ pub fn flash(job: FlashJob<'_>) -> Vec<BoardResult> {
         }
         feed.stop();
         packer.stop();
+        // One of these that panicked has been heard of by the boards that needed it.
+        drop(reader.map(thread::ScopedJoinHandle::join));
+        packers.into_iter().for_each(|packer| drop(packer.join()));
     });
     let take = |slot: Mutex<Option<BoardResult>>| slot.into_inner().unwrap_or_else(PoisonError::into_inner);
     results.into_iter().map(|slot| take(slot).unwrap_or_else(|| failed(BoardError::Panicked))).collect()
@@ -436,19 +439,24 @@ struct One<'a> {
 impl One<'_> {
     fn all_the_way(&mut self) -> Result<(), BoardError> {
         let mut lost: Option<BoardError> = None;
-        let mut fruitless = 0;
+        let (mut fruitless, mut best) = (0, 0);
         loop {
-            let before = self.course.as_ref().map_or(0, Course::progress);
-            let error = match self.once(lost.is_some()) {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
+            let error = match (self.once(lost.is_some()), lost.take()) {
+                (Ok(()), _) => return Ok(()),
+                // What happened first is what has to be seen to.
+                (Err(then @ (BoardError::NotThere { .. } | BoardError::Silent { .. })), Some(lost)) => {
+                    return Err(BoardError::NotBack { then: Box::new(then), lost: Box::new(lost) });
+                }
+                (Err(error), _) => error,
             };
-            let wait = self.options.return_within;
-            if !error.is_lost() || wait.is_zero() || self.ground.cancel.is_cancelled() {
+            // Nobody waits for a board that leaves unless asked to; one that only failed to answer may answer again.
+            let again = !self.options.return_within.is_zero() || error.may_be_there();
+            if !error.is_lost() || !again || self.ground.cancel.is_cancelled() {
                 return Err(error);
             }
-            let further = self.course.as_ref().map_or(0, Course::progress) > before;
-            fruitless = if further { 0 } else { fruitless + 1 };
+            let reached = self.course.as_ref().map_or(0, Course::progress);
+            fruitless = if reached > best { 0 } else { fruitless + 1 };
+            best = best.max(reached);
             if fruitless >= FRUITLESS {
                 return Err(BoardError::LostAgain { times: fruitless, source: Box::new(error) });
             }
@@ -541,14 +549,20 @@ fn sum_for(proof: Proof, profile: &Profile) -> Option<Sum> {
     }
 }
 
+/// The last command. What is on the card is proven by now: that the board leaves before it has answered is no failure.
 fn farewell(uboot: &mut Uboot, then: Then) -> Result<(), BoardError> {
-    match then {
-        Then::Stay => {}
-        Then::Reset if uboot.profile.shell.is_some() => drop(uboot.session.acmd("reset")?),
-        Then::Reset => drop(uboot.session.run(&Fastboot::Reboot("".into()))?),
-        Then::Continue => drop(uboot.session.run(&Fastboot::Continue)?),
+    let said = match (then, uboot.profile.shell) {
+        (Then::Stay, _) => return Ok(()),
+        // Only that shell answers before it resets.
+        (Then::Reset, Some(Shell::UCmd)) => uboot.session.acmd("reset"),
+        (Then::Reset, _) => uboot.session.run(&Fastboot::Reboot("".into())),
+        (Then::Continue, _) => uboot.session.run(&Fastboot::Continue),
+    };
+    match said {
+        Ok(_) => Ok(()),
+        Err(FastbootError::Transfer { source, .. }) if source.is_gone() => Ok(()),
+        Err(error) => Err(BoardError::Stays { source: error }),
     }
-    Ok(())
 }
 
 /// The journal, or none where it cannot be kept: it is only a hint.
@@ -596,7 +610,7 @@ fn partition_start(uboot: &mut Uboot, name: &str) -> Result<Option<u64>, BoardEr
     if !uboot.run(&uboot::Line { text, bytes: 0 })? {
         return Ok(None);
     }
-    let sectors = uboot.session.getvar("s")?;
+    let sectors = uboot.value("s")?.unwrap_or_default();
     let sectors = u64::from_str_radix(sectors.trim_start_matches("0x"), 16).ok();
     Ok(sectors.and_then(|sectors| sectors.checked_mul(uboot::SECTOR)))
 }

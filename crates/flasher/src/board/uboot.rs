@@ -145,12 +145,12 @@ pub(crate) struct Lines {
     lines: Vec<Line>,
 }
 
-/// What a line costs besides its text: `UCmd:`.
-const PREFIX: usize = "UCmd:".len();
+/// What a line costs besides its text: `UCmd:`, or more.
+pub(crate) const PREFIX: usize = "oem run:".len();
 const JOIN: &str = " && ";
 
 impl Lines {
-    /// Lines of at most `limit` bytes with `UCmd:`, each of which begins with `begin`.
+    /// Lines of at most `limit` bytes with their command, each of which begins with `begin`.
     pub(crate) fn new(limit: usize, begin: &[Command]) -> Self {
         let begin = join(begin);
         Self { limit: limit.saturating_sub(PREFIX), begin, lines: Vec::new() }
@@ -216,7 +216,16 @@ impl Uboot {
         let Some(shell) = self.profile.shell else { return Ok(false) };
         match self.session.run(&shell.command(&line.text)) {
             Ok(_) => Ok(true),
-            Err(FastbootError::Fail { .. }) => Ok(false),
+            Err(FastbootError::Fail { .. } | FastbootError::CommandTooLong { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A variable of fastboot's; `None` if the board does not tell it.
+    pub(crate) fn value(&mut self, name: &str) -> Result<Option<String>, FastbootError> {
+        match self.session.getvar(name) {
+            Ok(value) => Ok(Some(value)),
+            Err(FastbootError::Fail { .. } | FastbootError::CommandTooLong { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }

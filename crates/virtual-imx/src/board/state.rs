@@ -125,6 +125,13 @@ impl State {
         }
     }
 
+    pub(super) fn largest_download(&self) -> u64 {
+        match &self.program {
+            Program::UBoot(_, server) => server.largest,
+            _ => 0,
+        }
+    }
+
     pub(super) fn emmc(&mut self) -> &mut Emmc {
         let dev = self.setup.model.layout(self.setup.tree).emmc;
         let geometry = self.setup.emmc;

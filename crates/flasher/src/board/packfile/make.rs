@@ -162,10 +162,7 @@ fn payload(job: PackJob<'_>, plan: &Plan, index: &mut Index) -> Result<u64, Flas
     observer.event(&Event::Stage { stage: Stage::Pack, total: Some(total) });
     let next = AtomicUsize::new(0);
     let done = thread::scope(|scope| {
-        scope.spawn(|| match image.read(feed.wanted()) {
-            Ok(reader) => feed.run(reader, checked),
-            Err(error) => feed.fail(error.into()),
-        });
+        scope.spawn(|| feed.run(image, checked));
         let (made, from_workers) = bounded(workers);
         for _ in 0..workers {
             let (made, feed, next, data) = (made.clone(), &feed, &next, &data);
