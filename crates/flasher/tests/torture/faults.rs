@@ -123,7 +123,7 @@ fn on_the_way_to_u_boot() {
             ("loader at 9000 power never", "the board is gone"),
             ("loader enter short 3", "the board sent 3 bytes"),
             ("loader enter unplug never", "did not come back"),
-            ("loader enter power back 300", "it came back as"),
+            ("loader enter power back 300", "it came back in"),
         ],
     );
 }

@@ -6,7 +6,7 @@ use flasher::board::BoardError;
 use flasher::{FlashError, TargetState};
 use virtual_imx::model::Model;
 
-use crate::support::{MIB, Run, Scene, board, in_full, narrow};
+use crate::support::{MIB, Run, Scene, board, in_full};
 
 const MODEL: Model = Model::Imx8mp;
 
@@ -111,7 +111,7 @@ fn an_image_that_changes_on_the_way() {
     file.set_len(u64::try_from(scene.bytes.len()).unwrap()).unwrap();
     let cut = |_: usize, event: &flasher::event::Event| {
         if matches!(event, flasher::event::Event::Stage { stage: flasher::event::Stage::Boot, .. }) {
-            file.set_len(narrow(2 * MIB) as u64).unwrap();
+            file.set_len(2 * MIB).unwrap();
         }
     };
     let result = run.fed(&open, &cut).remove(0);
