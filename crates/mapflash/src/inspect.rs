@@ -20,7 +20,7 @@ use bmap::holes::{self, Support};
 use bmap::xml::{self, BmapFile};
 use bmap::{BlockMap, ByteRange};
 use image::table::{self, Table};
-use image::{Format, Image, Kind, Options, SNIFF_LEN, sniff};
+use image::{Format, Image, Kind, Options, SNIFF_LEN, Wanted, sniff};
 
 use crate::discover;
 use crate::error::AppError;
@@ -179,23 +179,41 @@ fn contents(path: &Path) -> Result<Contents, AppError> {
     let boot = if filesystems.iter().any(|(number, _)| *number == NO_PARTITION) {
         None
     } else {
-        boot::look(&look_further(file, size, head)?, size, table.as_ref())
+        let head = match (file, size) {
+            (Some(file), Some(size)) => more_of_file(file, size, head)?,
+            _ if head.len() < table::HEAD_WANTED || boot::look(&head, size, table.as_ref()).is_none() => head,
+            // Unpacking more is worth it only where a loader begins.
+            _ => more_of_packed(path).unwrap_or(head),
+        };
+        boot::look(&head, size, table.as_ref())
     };
     Ok(Contents { format, size, data, table, table_error, head_len, boot, filesystems })
 }
 
-/// More of a file's start, for boot images: of one that is packed, what there is already.
-fn look_further(file: Option<&File>, size: Option<u64>, head: Vec<u8>) -> Result<Vec<u8>, AppError> {
-    let (Some(file), Some(size)) = (file, size) else { return Ok(head) };
-    let wanted = usize::try_from(size).unwrap_or(usize::MAX).min(boot::LOOK);
-    if wanted <= head.len() {
-        return Ok(head);
+/// More of a file's start: boot images are looked at whole.
+fn more_of_file(file: &File, size: u64, mut head: Vec<u8>) -> Result<Vec<u8>, AppError> {
+    let (done, wanted) = (head.len(), usize::try_from(size).unwrap_or(usize::MAX).min(boot::LOOK));
+    if wanted > done {
+        head.resize(wanted, 0);
+        let at = u64::try_from(done).unwrap_or(u64::MAX);
+        file.read_exact_at(&mut head[done..], at).map_err(|error| AppError::io("cannot read", error))?;
     }
-    let (mut head, done) = (head.clone(), head.len());
-    head.resize(wanted, 0);
-    let at = u64::try_from(done).unwrap_or(u64::MAX);
-    file.read_exact_at(&mut head[done..], at).map_err(|error| AppError::io("cannot read", error))?;
     Ok(head)
+}
+
+/// The same of a packed one. `None` if it is damaged there, which is for reading it to report, not for this look.
+fn more_of_packed(path: &Path) -> Option<Vec<u8>> {
+    let wanted = ByteRange::first(u64::try_from(boot::LOOK).ok()?);
+    let mut reader = Image::open(path, &Options::default()).ok()?.read(Wanted::Ranges([wanted].into())).ok()?;
+    let (mut head, mut done) = (vec![0; boot::LOOK], 0);
+    while done < head.len() {
+        match reader.read(&mut head[done..]).ok()? {
+            0 => break,
+            count => done += count,
+        }
+    }
+    head.truncate(done);
+    Some(head)
 }
 
 /// How much of `extent` a map leaves out, in bytes.

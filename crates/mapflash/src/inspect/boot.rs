@@ -7,7 +7,7 @@ use imx_usb::bootimage::stages::{Stages, stages};
 use imx_usb::bootimage::{ImageError, SCAN_BYTES};
 use imx_usb::chips::{ChipTable, ImageFormat, LoaderOffset};
 
-/// How much of a file that is not packed is looked at: loaders are read whole.
+/// How much is looked at where a loader begins: all of it, in practice.
 pub(crate) const LOOK: usize = 2 * SCAN_BYTES;
 /// More damage than this is not listed; it would only say the same again.
 const MOST_PROBLEMS: usize = 4;

@@ -102,6 +102,19 @@ fn a_loader_where_no_rom_of_its_chip_looks_is_a_warning() {
     file.write_all_at(&tagged, 33 << 10).unwrap();
     let ran = room.run(&["inspect", "disk.wic"]).expect(0);
     assert!(ran.stdout.contains("over USB  to the ROM 11264 bytes from 0x8400 by SDP\n"), "{}", ran.stdout);
+    // U-Boot's FIT may lie a good way behind, in a packed image too.
+    let fit = boot_image("u-boot-position.itb");
+    file.write_all_at(&fit, 3 << 20).unwrap();
+    let tag = (3 << 20) + u64::try_from(fit.len()).unwrap();
+    file.write_all_at(&[0; 64], (33 << 10) + 11264).unwrap();
+    let text = format!("UUUBURNXXOEUZX7+A-XY5601QQWWZ{}\n", tag - (33 << 10));
+    file.write_all_at(text.as_bytes(), tag).unwrap();
+    room.gzip("disk.wic", "disk.wic.gz");
+    for name in ["disk.wic", "disk.wic.gz"] {
+        let ran = room.run(&["inspect", name]).expect(0);
+        assert!(ran.stdout.contains("0x300000: FIT, tree of 604 bytes, 7048 bytes with the images"), "{}", ran.stdout);
+        assert!(ran.stdout.contains(", then to the loader "), "{}", ran.stdout);
+    }
 }
 
 #[test]
