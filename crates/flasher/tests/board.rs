@@ -179,6 +179,7 @@ impl<'a> Run<'a> {
             map: self.map,
             plan: &plan,
             boards: connect.ports.len(),
+            joiners: None,
             to: To::Emmc,
             connect: &connected,
             options: self.options.clone(),
@@ -689,4 +690,57 @@ fn what_is_to_be_kept_stays_and_the_gap_is_cleared_on_request() {
         front[512 << 10..(512 << 10) + 4096].copy_from_slice(&old[512 << 10..(512 << 10) + 4096]);
         assert!(card[..1 << 20] == front[..], "the gap is zeros but for what is kept");
     }
+}
+
+#[test]
+fn a_board_that_comes_late_joins_and_the_first_is_not_taken_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Model::Imx8mm;
+    let (_, bytes) = image(folder.path(), 15, model);
+    let map = map(&bytes, model);
+    let packed = folder.path().join("disk.wic.gz");
+    let mut encoder = flate2::write::GzEncoder::new(File::create(&packed).unwrap(), flate2::Compression::fast());
+    encoder.write_all(&bytes).unwrap();
+    encoder.finish().unwrap();
+    // The first is slow, so that there is time to come: it is lost once, and comes back elsewhere.
+    let (first, late) = (board(model, 0), board(model, 1));
+    first.add_faults(script("uboot at 9000000 power back 500 on 1-7").unwrap());
+    let bus = HostBus::new(vec![first.clone()]);
+    let (cancel, table) = (Cancel::new(), ChipTable::builtin());
+    let mut boards = Boards::new(&bus, &table, vec![Which::Port("1-1".parse().unwrap())], &cancel);
+    boards.boot = Some(BootImage::new(flash_bin(model, 200)));
+    boards.download = Some(4 << 20);
+    let open = || Image::open(&packed, &image::Options::default());
+    let mut image = open().unwrap();
+    let wishes = Wishes { piece_len: Some(MIB), ..Wishes::default() };
+    let plan = flasher::board::prepare(&mut image, Some(&map), &To::Emmc, &wishes, &()).unwrap();
+    let came = std::sync::Once::new();
+    let observer = |board: usize, event: &Event| {
+        if board == 0 && matches!(event, Event::Stage { stage: flasher::event::Stage::Write, .. }) {
+            came.call_once(|| bus.add(late.clone()));
+            // In simulated time a board is done before anybody could look.
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    };
+    let results = flash(FlashJob {
+        source: flasher::board::Source::Image { image, reopen: Some(&open) },
+        map: Some(&map),
+        plan: &plan,
+        boards: 1,
+        joiners: Some(&boards),
+        to: To::Emmc,
+        connect: &boards,
+        options: FlashOptions {
+            return_within: Duration::from_secs(20),
+            spill: Some(folder.path().to_owned()),
+            ..FlashOptions::default()
+        },
+        observer: &observer,
+        cancel: &cancel,
+    });
+    assert_eq!(results.len(), 2, "{results:?}");
+    results.iter().for_each(assert_good);
+    assert_eq!((boards.name(1), results[0].sums.returns), ("1-2".to_owned(), 1));
+    assert_holds(&first, &bytes, model);
+    assert_holds(&late, &bytes, model);
 }

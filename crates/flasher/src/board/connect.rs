@@ -20,7 +20,7 @@ use imx_usb::probe::{Capabilities, ProbeOptions, probe};
 use super::again;
 use super::place::To;
 use super::profile::Profile;
-use super::{BoardError, Connect, Connected};
+use super::{BoardError, Connect, Connected, Joiners};
 use crate::cancel::Cancel;
 use crate::event::{Event, Observer, Stage};
 
@@ -36,6 +36,16 @@ pub enum Which {
     Serial(String),
     /// The one that answers there, in fastboot over UDP.
     Udp(Address),
+}
+
+impl std::fmt::Display for Which {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Port(port) => write!(f, "{port}"),
+            Self::Serial(serial) => f.write_str(serial),
+            Self::Udp(address) => write!(f, "{address}"),
+        }
+    }
 }
 
 /// Boards that are to be flashed, by number.
@@ -58,6 +68,8 @@ pub struct Boards<'a> {
     pub appear: Duration,
     /// Calls all waiting off.
     pub cancel: &'a Cancel,
+    /// Those that came late.
+    late: Mutex<Vec<Which>>,
     /// Who they turned out to be, and where.
     known: Mutex<BTreeMap<usize, Identity>>,
     /// The last coming of each that was talked to in fastboot.
@@ -84,9 +96,17 @@ impl<'a> Boards<'a> {
             download: None,
             appear: Duration::from_secs(5),
             cancel,
+            late: Mutex::default(),
             known: Mutex::default(),
             talked: Mutex::default(),
         }
+    }
+
+    /// How a board was named, or where it was first seen if it came late.
+    #[must_use]
+    pub fn named(&self, board: usize) -> Option<Which> {
+        let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        self.which.get(board).or_else(|| late.get(board.checked_sub(self.which.len())?)).cloned()
     }
 
     /// What is known of a board so far.
@@ -124,7 +144,8 @@ impl<'a> Boards<'a> {
 
     /// Where the board is, waiting for it.
     fn port(&self, board: usize, within: Duration) -> Result<Port, BoardError> {
-        let which = self.which.get(board);
+        let which = self.named(board);
+        let which = which.as_ref();
         let known = self.identity(board);
         let end = self.bus.now().saturating_add(within);
         let mut other: Option<(Port, String)> = None;
@@ -174,7 +195,7 @@ impl<'a> Boards<'a> {
                         BoardError::Another { port, expected, found }
                     }
                     (_, known) => BoardError::NotThere {
-                        which: known.map_or_else(|| self.named(board), |known| known.port.to_string()),
+                        which: known.map_or_else(|| self.name(board), |known| known.port.to_string()),
                         waited: within,
                     },
                 });
@@ -183,14 +204,10 @@ impl<'a> Boards<'a> {
         }
     }
 
-    /// The board as the user named it.
-    fn named(&self, board: usize) -> String {
-        match self.which.get(board) {
-            Some(Which::Port(port)) => port.to_string(),
-            Some(Which::Serial(serial)) => serial.clone(),
-            Some(Which::Udp(address)) => address.to_string(),
-            None => String::new(),
-        }
+    /// The same in words.
+    #[must_use]
+    pub fn name(&self, board: usize) -> String {
+        self.named(board).map(|which| which.to_string()).unwrap_or_default()
     }
 
     fn on_the_bus(
@@ -360,7 +377,7 @@ impl Connect for Boards<'_> {
         observer: &dyn Observer,
     ) -> Result<Connected, BoardError> {
         observer.event(&Event::Stage { stage: Stage::Boot, total: None });
-        if let Some(Which::Udp(address)) = self.which.get(board) {
+        if let Some(Which::Udp(address)) = &self.named(board) {
             let pipe = UdpPipe::connect(address, again.unwrap_or(self.appear));
             let pipe = pipe.map_err(|error| BoardError::Network(Box::new(error)))?;
             let pipe: Box<dyn BulkPipe + Send> = Box::new(pipe);
@@ -397,5 +414,31 @@ impl Connect for Boards<'_> {
             chip: title,
             loader_offset: offset,
         })
+    }
+}
+
+impl Joiners for Boards<'_> {
+    fn joined(&self) -> Option<usize> {
+        let devices = self.bus.devices().ok()?;
+        let known: Vec<Identity> =
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = |port: &Port| Which::Port(port.clone());
+        let is_new = |device: &&Device| {
+            let named =
+                self.which.iter().chain(&*late).any(|which| *which == at(&device.port) || *which == at(&device.path));
+            !named && !known.iter().any(|known| known.port == device.port) && recognise(self.table, device).is_some()
+        };
+        // One of ours that is away may be what has come back elsewhere.
+        let away = known.iter().any(|known| !devices.iter().any(|device| device.port == known.port));
+        let stranger = |device: &&Device| match self.serial(device) {
+            Some(serial) => !known.iter().any(|known| known.has_serial(&serial)),
+            None => !away,
+        };
+        // Its serial number tells only in a stage in which those of ours are known.
+        let sure = |device: &&Device| !away || known.iter().all(|known| known_stage(self.table, known, device));
+        let device = devices.iter().filter(is_new).filter(sure).find(stranger)?;
+        late.push(at(&device.port));
+        Some(self.which.len() + late.len() - 1)
     }
 }

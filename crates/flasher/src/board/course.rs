@@ -180,6 +180,7 @@ impl<'a> Course<'a> {
     pub(crate) fn reconnected(&mut self, how: How, bus: SharedBus) {
         self.how = how;
         self.bus = bus;
+        self.sums.returns += 1;
     }
 
     /// How many pieces are proven or sent: whether a return got anywhere.

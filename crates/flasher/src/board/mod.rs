@@ -33,6 +33,7 @@ mod turns;
 mod uboot;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -40,6 +41,7 @@ use std::thread;
 use std::time::Duration;
 
 use bmap::BlockMap;
+use crossbeam_channel::{Sender, unbounded};
 use image::{Format, Image};
 use imx_usb::bus::{Port, Speed};
 use imx_usb::fastboot::{Command as Fastboot, FastbootError, Session};
@@ -212,6 +214,13 @@ pub trait Connect: Sync {
     ) -> Result<Connected, BoardError>;
 }
 
+/// Tells of boards that come late.
+pub trait Joiners: Sync {
+    /// The number of a board that has come since this was last asked: the next one that was not given to any. [`Connect`]
+    /// knows it from then on.
+    fn joined(&self) -> Option<usize>;
+}
+
 /// Tells which board an event is about.
 pub trait BoardObserver: Sync {
     /// Takes an event of board number `board`.
@@ -254,8 +263,10 @@ pub struct FlashJob<'a> {
     pub map: Option<&'a BlockMap>,
     /// What is written.
     pub plan: &'a Plan,
-    /// How many boards there are; they are known by their numbers from 0.
+    /// How many boards there are at first; they are known by their numbers from 0.
     pub boards: usize,
+    /// Tells of boards that come while others are still being flashed, if they are to be flashed too.
+    pub joiners: Option<&'a dyn Joiners>,
     /// Where on each the image goes.
     pub to: To,
     /// Brings them to fastboot.
@@ -302,11 +313,13 @@ pub struct BoardResult {
 /// Flashes boards; returns what became of each, in order. One's trouble is not another's.
 #[must_use]
 pub fn flash(job: FlashJob<'_>) -> Vec<BoardResult> {
-    let FlashJob { source, map, plan, boards, to, connect, options, observer, cancel } = job;
+    let FlashJob { source, map, plan, boards, joiners, to, connect, options, observer, cancel } = job;
     cancel.halt(false);
     let (feed, map) = match &source {
         Source::Image { image, reopen } => {
-            let backing = backing(image, *reopen, boards, &options);
+            // One that joins late needs what the first has long been sent.
+            let many = if joiners.is_some() { boards.max(2) } else { boards };
+            let backing = backing(image, *reopen, many, &options);
             (backing.map(|backing| Feed::new(plan, backing, AHEAD, boards, cancel)), map)
         }
         Source::Pack(pack) => (Feed::of_pack(plan, pack, cancel), pack.map()),
@@ -322,7 +335,8 @@ pub fn flash(job: FlashJob<'_>) -> Vec<BoardResult> {
     let turns = Turns::default();
     let ground = Ground { feed: &feed, packer: &packer, turns: &turns, cancel, map };
     let checked = map.filter(|_| options.check_digests);
-    let results: Vec<Mutex<Option<BoardResult>>> = (0..boards).map(|_| Mutex::new(None)).collect();
+    let results: Mutex<BTreeMap<usize, BoardResult>> = Mutex::default();
+    let mut all = boards;
     thread::scope(|scope| {
         let reader = match source {
             Source::Image { image, .. } => {
@@ -333,32 +347,53 @@ pub fn flash(job: FlashJob<'_>) -> Vec<BoardResult> {
         };
         let packers = thread::available_parallelism().map_or(1, usize::from).min(4);
         let packers: Vec<_> = (0..packers).map(|_| scope.spawn(|| packer.work())).collect();
-        let workers: Vec<_> = results
-            .iter()
-            .enumerate()
-            .map(|(board, slot)| {
-                let (options, to) = (&options, &to);
-                scope.spawn(move || {
-                    let observer = |event: &Event| observer.event(board, event);
-                    let result = one(board, ground, connect, to, options, &observer);
-                    ground.feed.leave(board);
-                    observer(&Event::BoardDone);
-                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-                })
+        let (ends, ended) = unbounded();
+        let begin = |board: usize| {
+            let (options, to, results, end) = (&options, &to, &results, Ending(ends.clone()));
+            scope.spawn(move || {
+                let _end = end;
+                let observer = |event: &Event| observer.event(board, event);
+                let result = one(board, ground, connect, to, options, &observer);
+                ground.feed.leave(board);
+                observer(&Event::BoardDone);
+                results.lock().unwrap_or_else(PoisonError::into_inner).insert(board, result);
             })
-            .collect();
-        for worker in workers {
-            // A panic leaves its slot empty.
-            drop(worker.join());
+        };
+        let mut workers: Vec<_> = (0..boards).map(begin).collect();
+        let mut running = boards;
+        while running > 0 {
+            let end = if joiners.is_some() { ended.recv_timeout(LOOK).is_ok() } else { ended.recv().is_ok() };
+            running -= usize::from(end);
+            let joined = joiners.filter(|_| running > 0 && !cancel.is_cancelled()).and_then(Joiners::joined);
+            if let Some(board) = joined.filter(|board| *board == all) {
+                all += 1;
+                running += 1;
+                workers.push(begin(board));
+            }
         }
+        // A panic leaves no result.
+        workers.into_iter().for_each(|worker| drop(worker.join()));
         feed.stop();
         packer.stop();
         // One of these that panicked has been heard of by the boards that needed it.
         drop(reader.map(thread::ScopedJoinHandle::join));
         packers.into_iter().for_each(|packer| drop(packer.join()));
     });
-    let take = |slot: Mutex<Option<BoardResult>>| slot.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.into_iter().map(|slot| take(slot).unwrap_or_else(|| failed(BoardError::Panicked))).collect()
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    (0..all).map(|board| results.remove(&board).unwrap_or_else(|| failed(BoardError::Panicked))).collect()
+}
+
+/// How often it is looked whether a board has joined.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Tells that a board's thread has ended, however it ended.
+struct Ending(Sender<()>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // The job may have been the last to listen.
+        let _ = self.0.send(());
+    }
 }
 
 fn failed(error: BoardError) -> BoardResult {
@@ -462,7 +497,6 @@ impl One<'_> {
             }
             if let Some(course) = &mut self.course {
                 course.lost();
-                course.sums.returns += 1;
             }
             self.observer.event(&Event::Lost { why: error::chain(&error) });
             lost = Some(error);

@@ -261,6 +261,7 @@ impl Run {
             map: self.map.as_ref(),
             plan: &plan,
             boards: count,
+            joiners: None,
             to: self.to.clone(),
             connect: &connect,
             options: self.options.clone(),

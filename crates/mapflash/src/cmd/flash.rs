@@ -88,13 +88,15 @@ fn flash_planned(
     }
     sight.tell(display);
     watch.writing();
-    let view = BoardsView::new(display, boards::names(&boards));
+    let names = |board| boards.name(board);
+    let view = BoardsView::new(display, boards.which.len() > 1 || job.all, &names);
     let started = Instant::now();
     let results = flash(FlashJob {
         source,
         map,
         plan: made,
         boards: boards.which.len(),
+        joiners: if job.all { Some(&boards) } else { None },
         to: job.to.clone(),
         connect: &boards,
         options: job.options.clone(),
@@ -121,7 +123,8 @@ fn flash_loaders(job: &Flash, hub: &Hub, watch: &Watch, cancel: &Cancel, display
     }
     loader::say(&boards, &loader, display);
     watch.writing();
-    let view = BoardsView::new(display, boards::names(&boards));
+    let names = |board| boards.name(board);
+    let view = BoardsView::new(display, boards.which.len() > 1, &names);
     let started = Instant::now();
     let results = flash_loader(&LoaderJob {
         loader,

@@ -117,6 +117,7 @@ fn run(
         map: Some(cargo.map),
         plan: &plan,
         boards: boards.len(),
+        joiners: None,
         to: To::Emmc,
         connect: &connect,
         options: FlashOptions { return_within: Duration::from_secs(30), ..FlashOptions::default() },

@@ -1,6 +1,7 @@
 //! Several boards at once: one shows like any other job; of several each has a bar, or lines, or objects of its own.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flasher::board::BoardObserver;
@@ -31,37 +32,49 @@ struct Row {
 }
 
 /// See the module's description.
-#[derive(Debug)]
 pub(crate) struct BoardsView<'d> {
     display: &'d Display,
-    rows: Vec<Mutex<Row>>,
+    /// Whether each board is shown by itself; else there is one, which shows as the display's own job.
+    several: bool,
+    names: &'d (dyn Fn(usize) -> String + Sync),
+    /// By number, as they are first heard of.
+    rows: Mutex<BTreeMap<usize, Arc<Mutex<Row>>>>,
     bars: Option<MultiProgress>,
 }
 
+impl std::fmt::Debug for BoardsView<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BoardsView").field("several", &self.several).finish_non_exhaustive()
+    }
+}
+
 impl<'d> BoardsView<'d> {
-    /// A view of boards by these names.
-    pub(crate) fn new(display: &'d Display, names: Vec<String>) -> Self {
-        let several = names.len() > 1;
-        let bars = matches!(display.style(), Style::Bar { .. })
-            .then_some(())
-            .filter(|()| several)
-            .map(|()| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(REDRAWS)));
-        let rows = names.into_iter().map(|name| {
+    /// A view of boards, `several` or one; `names` gives their names by number.
+    pub(crate) fn new(display: &'d Display, several: bool, names: &'d (dyn Fn(usize) -> String + Sync)) -> Self {
+        let drawn = several && matches!(display.style(), Style::Bar { .. });
+        let bars = drawn.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(REDRAWS)));
+        Self { display, several, names, rows: Mutex::default(), bars }
+    }
+
+    fn row(&self, board: usize) -> Arc<Mutex<Row>> {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = rows.entry(board).or_insert_with(|| {
+            let name = (self.names)(board);
             // Ticking begins where it is drawn: on its own it would leave a line behind.
-            let bar = bars.as_ref().map(|bars| bars.add(bar(&name)));
+            let bar = self.bars.as_ref().map(|bars| bars.add(bar(&name)));
             bar.iter().for_each(|bar| bar.enable_steady_tick(Duration::from_millis(250)));
-            let json = Json::new(display.tells_progress()).of_board(&name);
-            let (state, retries, lines) =
-                (State::default(), Retries::default(), Lines::of_board(several.then_some(&name)));
-            Mutex::new(Row { name, state, retries, lines, json, bar, booting: String::new() })
+            let json = Json::new(self.display.tells_progress()).of_board(&name);
+            let lines = Lines::of_board(self.several.then_some(&name));
+            let (state, retries) = (State::default(), Retries::default());
+            Arc::new(Mutex::new(Row { name, state, retries, lines, json, bar, booting: String::new() }))
         });
-        Self { display, rows: rows.collect(), bars }
+        Arc::clone(row)
     }
 
     /// Clears the bars. Call before results are printed.
     pub(crate) fn finish(&self) {
         let now = Instant::now();
-        for row in &self.rows {
+        for row in self.rows.lock().unwrap_or_else(PoisonError::into_inner).values() {
             let mut row = lock(row);
             if let Some(rest) = row.retries.end() {
                 self.warn(&row.name, &rest);
@@ -71,11 +84,11 @@ impl<'d> BoardsView<'d> {
                 bar.finish_and_clear();
             } else if self.display.is_json() {
                 row.json.ended(ended.as_ref());
-            } else if self.rows.len() > 1 && self.display.style() == Style::Lines {
+            } else if self.several && self.display.style() == Style::Lines {
                 row.lines.ended(ended.as_ref());
             }
         }
-        if self.rows.len() == 1 && !self.display.is_json() {
+        if !self.several && !self.display.is_json() {
             self.display.finish();
         }
     }
@@ -140,9 +153,9 @@ fn bar(name: &str) -> ProgressBar {
 
 impl BoardObserver for BoardsView<'_> {
     fn event(&self, board: usize, event: &Event) {
-        let Some(row) = self.rows.get(board) else { return };
         let now = Instant::now();
-        let mut row = lock(row);
+        let row = self.row(board);
+        let mut row = lock(&row);
         self.words(&mut row, event);
         let Row { state, lines, json, bar, .. } = &mut *row;
         if self.display.is_json() {
@@ -156,7 +169,7 @@ impl BoardObserver for BoardsView<'_> {
             };
             bar.set_position(running.permille().unwrap_or(0));
             bar.set_message(format!("{}: {}", stage_name(running.stage), running.line(now)));
-        } else if self.rows.len() == 1 {
+        } else if !self.several {
             // A single board's progress is the display's own.
             if matches!(event, Event::Stage { .. } | Event::Progress { .. }) {
                 self.display.event(event);

@@ -60,15 +60,7 @@ pub(super) fn connect<'h>(hub: &'h Hub, job: &Flash, which: Vec<Which>, cancel: 
     boards
 }
 
-/// Their names for people, by number.
+/// The names of those that were named or found, for people.
 pub(super) fn names(boards: &Boards<'_>) -> Vec<String> {
-    boards
-        .which
-        .iter()
-        .map(|which| match which {
-            Which::Port(port) => port.to_string(),
-            Which::Serial(serial) => serial.clone(),
-            Which::Udp(address) => address.to_string(),
-        })
-        .collect()
+    (0..boards.which.len()).map(|board| boards.name(board)).collect()
 }

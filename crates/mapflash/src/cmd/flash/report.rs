@@ -7,7 +7,6 @@ use flasher::board::{BoardResult, Boards, Then};
 use flasher::plan::{HolePolicy, Plan};
 use serde_json::{Value, json};
 
-use super::boards::names;
 use crate::error::AppError;
 use crate::job::Flash;
 use crate::render::Display;
@@ -68,8 +67,8 @@ pub(super) fn tell(
     watch: &Watch,
     display: &Display,
 ) -> Result<(), AppError> {
-    let names = names(boards);
     let all = results.len();
+    let names: Vec<String> = (0..all).map(|board| boards.name(board)).collect();
     let objects: Vec<Value> = names.iter().zip(&results).map(|(name, result)| as_json(name, result)).collect();
     let mut failed = Vec::new();
     let mut good = 0;
