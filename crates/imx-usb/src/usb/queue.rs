@@ -228,8 +228,9 @@ impl<'a, W: Wire> Sending<'a, W> {
                     self.submitted += part.len();
                     self.flights.push_back(Flight { slot, length: part.len(), end: None });
                 }
-                // Fewer have to do: what is in flight gives its memory back. Then smaller ones.
-                Err(Refusal::Memory) if !self.flights.is_empty() => self.depth = self.flights.len(),
+                // Fewer have to do until what is in flight, here or for another board, gives its memory back; with none
+                // in flight, smaller ones.
+                Err(Refusal::Memory) if !self.flights.is_empty() => return,
                 Err(Refusal::Memory) if self.length > LEAST => self.length = whole(self.length / 2),
                 Err(Refusal::Memory) => return,
                 Err(refusal) => return self.close(refusal.into()),

@@ -220,7 +220,7 @@ fn a_hole_is_told() {
 
 #[test]
 fn little_memory_is_enough() {
-    for (memory, most) in [(2 * LENGTH, 2), (LENGTH, 1), (LENGTH / 2, 1), (LENGTH + LENGTH / 2, 1)] {
+    for (memory, most) in [(2 * LENGTH, 2), (LENGTH, 1), (LENGTH / 2, 1), (LENGTH + LENGTH / 2, 2)] {
         let mut wire = Played { memory, ..Played::new() };
         sent(&mut wire, 9 * LENGTH + 3).unwrap();
         assert_eq!(wire.most, most, "{memory}");
