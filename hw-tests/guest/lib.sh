@@ -3,6 +3,8 @@
 #
 #   # What it shows.
 #   # models: imx8mm imx8mp     which boards it is for; without this line, all
+#   # trees: nxp upstream       whose U-Boots; without this line, NXP's
+#   # main: imx8mm              on which boards CI runs it, of those (none: on none); without this line, on all
 #   # kinds: virtual            if it needs what only virtual boards have
 #   # seconds: 90               how long it may take, 180 without this line
 #   set -euo pipefail
@@ -59,7 +61,10 @@ await() {
   wait_for 10 is_at "${2:-$PORT}" "$1" || fail "$1 did not come to port ${2:-$PORT}; there is '$(id_at "${2:-$PORT}")'"
 }
 
-# start_board [-s STAGE] [-k KEY=VALUE,…] [OPTION…]: the board, with old data on its eMMC, in its ROM or the stage
+# Until the board is back, in whichever stage.
+await_any() { wait_for 10 test -e "/sys/bus/usb/devices/$PORT/idProduct" || fail "nothing came to port $PORT"; }
+
+# start_board [-s STAGE] [-k KEY=VALUE,…] [-- OPTION…]: the board, with old data on its eMMC, in its ROM or the stage
 # given (uboot). Keys and options are virtual-imx's.
 start_board() {
   local stage=rom keys='' OPTIND=1 option
@@ -119,6 +124,30 @@ run_uuu() {
   uuu -v "$@" >uuu.out 2>&1 || status=$?
   tr '\r' '\n' <uuu.out | grep -v '%' >"$HW_LEFT/uuu.log" || true
   [ "$status" -eq 0 ] || fail "uuu ends with status $status"
+}
+
+# mapflash_may_end STATUS STATUS ARGUMENT…: this project's program; one of two exit statuses is right.
+mapflash_may_end() {
+  local one=$1 other=$2 status=0
+  shift 2
+  "$PROGRAMS/mapflash" "$@" >mapflash.out 2>mapflash.err || status=$?
+  { echo "--- mapflash $*: $status" && cat mapflash.out mapflash.err; } >>"$HW_LEFT/mapflash.log"
+  [ "$status" -eq "$one" ] || [ "$status" -eq "$other" ] || fail "mapflash $1 ends with status $status"
+}
+
+# run_mapflash ARGUMENT…: it succeeds.
+run_mapflash() { mapflash_may_end 0 0 "$@"; }
+
+# machine_without "hid udevd": what the machine does not have until the scenario ends.
+machine_without() {
+  case $1 in
+    *hid*) modprobe -r hid-generic usbhid ;;
+    *) modprobe -a usbhid hid-generic ;;
+  esac
+  case $1 in
+    *udevd*) udevadm control --exit 2>/dev/null || true ;;
+    *) pgrep -x systemd-udevd >/dev/null || /lib/systemd/systemd-udevd --daemon 2>/dev/null ;;
+  esac
 }
 
 # record FILE: writes what goes over the bus to that file among what is left, until stop_recording.
