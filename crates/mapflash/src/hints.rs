@@ -140,9 +140,6 @@ fn of_flash(error: &FlashError, device: bool) -> Vec<String> {
             PackError::Read { .. } | PackError::NotAPack { .. } | PackError::Version { .. } => Vec::new(),
             _ => one("copy the pack again from where it came, or pack the image again"),
         },
-        FlashError::LengthUnknown { .. } => {
-            one("a block map says how long the image is ('mapflash create --detect-zeros'); so does unpacking it first")
-        }
         FlashError::Panicked { .. } => one("please report this with the command you ran"),
         FlashError::NoProof { .. } => one("leave --verify-target out for targets like this"),
         _ => Vec::new(),

@@ -1,7 +1,7 @@
 //! `mapflash flash`
 
 mod boards;
-mod image;
+pub(crate) mod image;
 mod loader;
 mod plan;
 mod report;
@@ -48,7 +48,7 @@ fn flash_boards(args: FlashArgs, watch: &Watch, cancel: &Cancel, display: &Displ
     }
     let map = job.map.read(&job.image)?;
     let map = map.as_ref().map(|file| &file.map);
-    let mut opened = image::Opened::open(&job, map, cancel, display)?;
+    let mut opened = image::Opened::open(&job.source, &job.unpack, map, cancel, display)?;
     image::tell_map(&job, &opened.image, display);
     let made = flasher::board::prepare(&mut opened.image, map, &job.to, &job.wishes, display)?;
     let again = opened.again();

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::whole_file::Partial;
 use crate::cmd::copy::same_file;
+use crate::cmd::flash::image::Opened;
 use crate::discover::shown;
 use crate::error::{AppError, Cause};
 use crate::job::{Map, Pack, Source};
@@ -28,25 +29,23 @@ pub(crate) fn run(job: Pack, display: &Display) -> Result<(), AppError> {
 
 fn open_and_pack(job: &Pack, watch: &Watch, cancel: &Cancel, display: &Display) -> Result<(), AppError> {
     let map = job.map.read(&job.image)?;
-    let mut image = Source::File(job.image.clone()).open(&job.unpack, cancel)?;
+    let map = map.as_ref().map(|file| &file.map);
     refuse(job)?;
-    if map.is_none() && image.head(1)?.is_empty() {
-        return Err(Cause::Empty(job.image.clone()).into());
-    }
-    tell_map(job, &image, display);
+    let opened = Opened::open(&Source::File(job.image.clone()), &job.unpack, map, cancel, display)?;
+    tell_map(job, &opened.image, display);
     let partial = Partial::create(&job.output)?;
     display.object(&Object::Start(json!({
         "command": "pack",
         "image": shown(&job.image),
-        "format": image.format().to_string(),
+        "format": opened.image.format().to_string(),
         "map": job.map.path().map(shown),
         "output": shown(&job.output),
         "level": job.level,
     })));
     let started = Instant::now();
     let done = make_pack(PackJob {
-        image,
-        map: map.as_ref().map(|file| &file.map),
+        image: opened.image,
+        map,
         level: job.level,
         piece_len: Plan::DISK_PIECE,
         threads: job.unpack.threads,

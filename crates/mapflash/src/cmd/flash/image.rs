@@ -23,9 +23,9 @@ const PIECE: usize = 1 << 20;
 
 /// An image that can be planned.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(crate) struct Opened {
     /// The image.
-    pub(super) image: Image,
+    pub(crate) image: Image,
     /// Where it can be read again, if it can.
     path: Option<PathBuf>,
     options: Options,
@@ -47,25 +47,26 @@ impl Again {
 impl Opened {
     /// Opens it. An image of which neither it nor its map tells the length is unpacked into a temporary file first:
     /// boards must be told lengths.
-    pub(super) fn open(
-        job: &Flash,
+    pub(crate) fn open(
+        source: &Source,
+        options: &Options,
         map: Option<&BlockMap>,
         cancel: &Cancel,
         display: &Display,
     ) -> Result<Self, AppError> {
-        let mut image = job.source.open(&job.unpack, cancel)?;
+        let mut image = source.open(options, cancel)?;
+        let path = match source {
+            Source::File(path) => Some(path.clone()),
+            Source::Stdin => None,
+        };
         if map.is_none() && image.head(1)?.is_empty() {
-            return Err(Cause::Empty(job.image.clone()).into());
+            return Err(Cause::Empty(path.unwrap_or_else(|| "-".into())).into());
         }
-        let options = job.unpack.clone();
+        let options = options.clone();
         if map.is_some() || image.size().is_some() {
-            let path = match &job.source {
-                Source::File(path) => Some(path.clone()),
-                Source::Stdin => None,
-            };
             return Ok(Self { image, path, options, _unpacked: None });
         }
-        display.say(&format!("{} is unpacked first: without a block map its length is not known", job.source.name()));
+        display.say(&format!("{} is unpacked first: without a block map its length is not known", source.name()));
         let unpacked = unpack(image, cancel)?;
         let image = Image::open(unpacked.path(), &options)?;
         let path = Some(unpacked.path().to_owned());
