@@ -12,8 +12,6 @@ use imx_usb::pipe::BulkPipe;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long nothing must come before all is taken to be said.
 const QUIET: Duration = Duration::from_millis(200);
-/// How long a question may take on its way.
-const SENDING: Duration = Duration::from_secs(5);
 /// The most answers that are listened to.
 const ANSWERS: usize = 1000;
 /// Room for the longest answer.
@@ -23,10 +21,10 @@ const ROOM: usize = 4096;
 pub(super) fn in_step(pipe: &mut dyn BulkPipe) -> bool {
     hush(pipe);
     // Any fastboot knows that variable, and tells something.
-    if pipe.send(b"getvar:version", SENDING).is_err() {
+    let end = pipe.now().saturating_add(PATIENCE);
+    if pipe.send(b"getvar:version", PATIENCE).is_err() {
         return false;
     }
-    let end = pipe.now().saturating_add(PATIENCE);
     let mut buffer = [0; ROOM];
     for _ in 0..ANSWERS {
         let left = end.saturating_sub(pipe.now());

@@ -587,8 +587,8 @@ fn sum_for(proof: Proof, profile: &Profile) -> Option<Sum> {
 fn farewell(uboot: &mut Uboot, then: Then) -> Result<(), BoardError> {
     let said = match (then, uboot.profile.shell) {
         (Then::Stay, _) => return Ok(()),
-        // Only that shell answers before it resets.
-        (Then::Reset, Some(Shell::UCmd)) => uboot.session.acmd("reset"),
+        // Only that shell answers before it resets; over UDP, where lines are short, it is not run at all.
+        (Then::Reset, Some(Shell::UCmd)) if uboot.profile.line > 64 => uboot.session.acmd("reset"),
         (Then::Reset, _) => uboot.session.run(&Fastboot::Reboot("".into())),
         (Then::Continue, _) => uboot.session.run(&Fastboot::Continue),
     };

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use flasher::board::{BoardError, Which};
 use flasher::event::{Event, Stage};
+use imx_usb::bus::OpenError;
 use virtual_imx::board::{Board, Setup};
 use virtual_imx::emmc::{Area, Geometry};
 use virtual_imx::fault::script;
 use virtual_imx::model::{Model, Tree};
+use virtual_imx::rom::Hab;
+use virtual_imx::sample::flash_bin;
 
 use crate::support::{MIB, Run, Scene, assert_good, board, board_of, in_full};
 
@@ -144,4 +147,48 @@ fn a_card_that_is_too_small_is_not_begun_with() {
     let result = Run::new(&scene, std::slice::from_ref(&board)).one();
     assert!(matches!(result.error, Some(BoardError::TooSmall { .. })), "{:?}", result.error);
     assert!(blank(&board) && board.bootable().is_ok());
+}
+
+/// A second run on a board that one is busy with is told so, and disturbs nothing.
+#[test]
+fn two_runs_on_one_board() {
+    let scene = Scene::new(Model::Imx8mp, 38);
+    let board = board(Model::Imx8mp, 0);
+    let run = Run::new(&scene, std::slice::from_ref(&board));
+    let mut second = Run::new(&scene, std::slice::from_ref(&board));
+    second.bus = run.bus.clone();
+    second.shared = true;
+    let begun = AtomicBool::new(false);
+    let result = run
+        .watched(&|_: usize, event: &Event| {
+            let writes = matches!(event, Event::Stage { stage: Stage::Write, .. });
+            if writes && !begun.swap(true, Ordering::SeqCst) {
+                let error = second.one().error.unwrap();
+                assert!(matches!(error, BoardError::Open(OpenError::Busy { .. })), "{}", in_full(&error));
+            }
+        })
+        .remove(0);
+    assert!(begun.into_inner());
+    assert_good(&result, "the first");
+    assert!(scene.is_on(&board));
+}
+
+/// A boot image for another chip, and an unsigned one for a closed chip: said before, or as soon as it shows.
+#[test]
+fn boot_images_that_are_not_for_this_board() {
+    for (model, image, hab, told) in [
+        (Model::Imx8mm, flash_bin(Model::Imx93, 1), Hab::Open, "the boot image is of containers"),
+        (Model::Imx93, flash_bin(Model::Imx8mp, 1), Hab::Open, "the boot image is one with a vector table"),
+        (Model::Imx8mm, flash_bin(Model::Imx8mm, 1), Hab::Closed, "the boot image is not signed"),
+        (Model::Imx8mp, flash_bin(Model::Imx8mp, 1), Hab::Closed, "the image is not signed"),
+        (Model::Imx8mp, vec![7; 100_000], Hab::Open, "no boot image that is known"),
+    ] {
+        let scene = Scene::tiny(model, 39);
+        let board = Board::new(Setup { hab, ..Setup::new(model, Tree::Nxp) });
+        let mut run = Run::new(&scene, std::slice::from_ref(&board));
+        run.boot = image;
+        let error = run.one().error.unwrap();
+        assert!(matches!(error, BoardError::Boot(_)), "{}", in_full(&error));
+        assert!(in_full(&error).contains(told), "{}", in_full(&error));
+    }
 }

@@ -1,13 +1,17 @@
 //! Images, maps and U-Boots of odd shapes: none of them may make the reader and a board wait for each other, be sent in
 //! larger parts than the board takes, or end with a wrong byte.
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
-use flasher::board::{Before, BoardError, Form, Profile, Proof, Sum, To, Wire};
+use flasher::board::{Before, BoardError, Form, Profile, Proof, Sum, To, Which, Wire};
 use flasher::{FlashError, TargetState};
-use virtual_imx::board::Board;
-use virtual_imx::emmc::Area;
+use imx_usb::fastboot::udp::Address;
+use virtual_imx::board::{Board, Setup};
+use virtual_imx::emmc::{Area, Geometry};
 use virtual_imx::model::{Model, Tree};
+use virtual_imx::udp::Service;
+use virtual_imx::usbip::Stop;
 
 use crate::support::{KIB, MIB, Run, Scene, assert_good, board, board_of, in_full, narrow};
 
@@ -21,7 +25,7 @@ fn ranges(count: u64, step: u64, len: u64) -> Vec<(u64, u64)> {
 fn large(scene: &Scene, board: &Board) -> Run {
     let mut run = Run::new(scene, std::slice::from_ref(board));
     run.wishes.piece_len = None;
-    run.download = 64 << 20;
+    run.download = None;
     run
 }
 
@@ -60,7 +64,7 @@ fn a_download_is_never_longer_than_the_board_takes() {
             for wire in [Wire::Only(Form::Raw), Wire::Only(Form::Lz4)] {
                 let board = board(MODEL, 0);
                 let mut run = Run::new(&scene, std::slice::from_ref(&board));
-                run.download = u32::try_from(download).unwrap();
+                run.download = Some(u32::try_from(download).unwrap());
                 run.wishes.piece_len = Some(piece);
                 (run.options.before, run.options.wire) = (before, wire);
                 let result = run.one();
@@ -226,5 +230,45 @@ fn leaving_at_the_end_is_no_loss() {
             (Some(error), Some(told)) => assert!(in_full(error).contains(told), "{faults}: {}", in_full(error)),
             (error, _) => panic!("{faults}: {error:?}"),
         }
+    }
+}
+
+/// A board with little memory announces as large a download as any; what is sent at once fits all the same.
+#[test]
+fn a_board_with_little_memory() {
+    let scene = Scene::of(Model::Imx8mm, 49, 90 * MIB, 4096, &[(0, 8192), (MIB, 90 * MIB)]);
+    let emmc = Geometry { user_bytes: 96 * MIB, ..Geometry::default() };
+    let board = Board::new(Setup { emmc, ram: Some(192 << 20), ..Setup::new(Model::Imx8mm, Tree::Nxp) });
+    let mut run = large(&scene, &board);
+    run.options.wire = Wire::Only(Form::Raw);
+    assert_good(&run.one(), "little memory");
+    assert!(scene.is_on(&board));
+}
+
+/// Over the network: commands of 64 bytes, and no way to see the board leave.
+#[test]
+fn a_board_behind_udp() {
+    let scene = Scene::new(Model::Imx8mp, 50);
+    for wire in [Wire::Only(Form::Raw), Wire::Only(Form::Lz4), Wire::Only(Form::Gzip)] {
+        let board = board(Model::Imx8mp, 0);
+        board.start_uboot();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = Address { host: "127.0.0.1".to_owned(), port: socket.local_addr().unwrap().port() };
+        let (service, stop) = (Service::new(board.clone()), Stop::new());
+        std::thread::scope(|scope| {
+            scope.spawn(|| service.run(&socket, &stop).unwrap());
+            let mut run = Run::new(&scene, &[]);
+            run.which = Some(vec![Which::Udp(address)]);
+            run.options.wire = wire;
+            for before in [Before::Send, Before::Delta] {
+                run.options.before = before;
+                let result = run.one();
+                assert_good(&result, "over UDP");
+                assert_eq!(result.proof, Some(Sum::Crc32));
+                assert!(scene.is_on(&board));
+                assert_eq!(result.sums.written == 0, before == Before::Delta);
+            }
+            stop.set();
+        });
     }
 }

@@ -1,6 +1,6 @@
 //! Images that turn out bad on the way: however late, no head is written, on no board.
 
-use std::io::Write as _;
+use std::io::{Read, Write as _};
 
 use flasher::board::BoardError;
 use flasher::{FlashError, TargetState};
@@ -137,4 +137,57 @@ fn a_board_whose_thread_panics_is_one_board() {
     assert!(matches!(results[0].error, Some(BoardError::Panicked)), "{:?}", results[0].error);
     crate::support::assert_good(&results[1], "the other");
     assert!(scene.is_on(&boards[1]));
+}
+
+/// Bytes that come one after the other, and what happens when some have come.
+struct Pipe {
+    bytes: Vec<u8>,
+    at: usize,
+    end: usize,
+    panics: bool,
+}
+
+impl Read for Pipe {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let len = into.len().min(self.end - self.at);
+        if len == 0 && self.at < self.bytes.len() {
+            assert!(!self.panics, "this source panics");
+            return Err(std::io::Error::other("a cable was pulled"));
+        }
+        into[..len].copy_from_slice(&self.bytes[self.at..self.at + len]);
+        self.at += len;
+        Ok(len)
+    }
+}
+
+/// A source that cannot be read twice, fails on the way, or panics there, as a defect in a decoder would.
+#[test]
+fn a_source_that_ends_on_the_way() {
+    let scene = Scene::new(MODEL, 57);
+    let whole = scene.bytes.len();
+    // More than what is looked at beforehand is needed for a failure on the way.
+    for (end, panics) in [(whole, false), (whole - 9000, false), (whole - 9000, true)] {
+        let boards = [board(MODEL, 0), board(MODEL, 1)];
+        let run = Run::new(&scene, &boards);
+        let open = || {
+            let pipe = Pipe { bytes: scene.bytes.clone(), at: 0, end, panics };
+            image::Image::from_reader("a pipe", Box::new(pipe), &image::Options::default())
+        };
+        let results = run.fed(&open, &|_: usize, _: &flasher::event::Event| {});
+        for (result, board) in results.iter().zip(&boards) {
+            if end == whole {
+                crate::support::assert_good(result, "a pipe");
+                assert!(scene.is_on(board));
+                continue;
+            }
+            match &result.error {
+                Some(BoardError::Source(error)) if panics => {
+                    assert!(matches!(**error, FlashError::Panicked { .. }), "{error}");
+                }
+                Some(BoardError::Source(error)) => assert!(matches!(**error, FlashError::Image(_)), "{error}"),
+                other => panic!("{other:?}"),
+            }
+            scene.assert_no_mix(board, "a pipe");
+        }
+    }
 }

@@ -38,6 +38,8 @@ fn at_any_event() {
                 other => panic!("{n}: {other:?}"),
             }
         }
+        // A ROM that was stopped in the midst of a stream takes what comes next for the rest of it.
+        boards.iter().for_each(virtual_imx::board::Board::power_cycle);
         let mut run = Run::new(&scene, &boards);
         run.options.before = Before::Resume;
         for (result, board) in run.go().iter().zip(&boards) {
