@@ -7,6 +7,7 @@
 //! - `course` is one board's way: clear what boots, body, proof, head, proof. It survives the board's loss.
 //! - `batch` is what goes in one download, `wire` decides in which form, `uboot` what it is told to do with it,
 //!   `check` asks what it holds.
+//! - `again` gets a board that failed without leaving back in step, or finds that it does not answer.
 //! - `turns` lets boards behind one hub take turns on the bus; `journal` lets an interrupted job go on.
 //!
 //! Unlike disks, boards are not a [`crate::target::Target`]: they take many pieces at a time and answer yes or no
