@@ -4,12 +4,14 @@
 //! U-Boot with fastboot takes it. Parts are pieces raw or packed, one behind the other at sector boundaries, that shell
 //! lines inflate and write.
 
+use std::sync::Arc;
+
 use bmap::sparse::split::{Extent, ExtentKind, Layout, Payload, Split, whole};
 use bmap::{BlockRange, BlockSize, ByteRange};
 
 use super::feed::{Dry, Feed};
 use super::fill::Fill;
-use super::pack::{Form, Packer};
+use super::pack::Form;
 use super::place::Place;
 use super::uboot::{Command, Line, Lines, SECTOR, Uboot};
 use crate::error::FlashError;
@@ -24,10 +26,12 @@ pub(crate) struct Item {
 }
 
 /// One part of a download that shell lines take apart.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Part {
     pub(crate) item: Item,
     pub(crate) form: Form,
+    /// Its bytes if it is packed.
+    pub(crate) packed: Option<Arc<Vec<u8>>>,
     /// Where in the download.
     pub(crate) at: u64,
     /// Its length there.
@@ -146,27 +150,28 @@ pub(crate) fn zeros(feed: &Feed<'_>, fills: impl Iterator<Item = Fill>, size: u6
     Ok(Batch::Split(split, items))
 }
 
-/// Parts of these items, each in its form.
-pub(crate) fn parts(packer: &Packer<'_>, items: &[(Item, Form)]) -> Result<Batch, Dry> {
+/// Parts of these items: packed as `form` those that have packed bytes.
+pub(crate) fn parts(form: Form, items: Vec<(Item, Option<Arc<Vec<u8>>>)>) -> Batch {
     let mut parts = Vec::with_capacity(items.len());
     let mut at = 0_u64;
-    for (item, form) in items {
-        let len = match form {
-            Form::Raw => item.extent.len(),
-            form => packer.len(item.index, *form)?.unwrap_or(u64::MAX),
+    for (item, packed) in items {
+        let (form, len) = match &packed {
+            None => (Form::Raw, item.extent.len()),
+            Some(packed) => (form, u64::try_from(packed.len()).unwrap_or(u64::MAX)),
         };
-        parts.push(Part { item: *item, form: *form, at, len });
+        parts.push(Part { item, form, packed, at, len });
         at = at.saturating_add(len).next_multiple_of(SECTOR);
     }
-    Ok(Batch::Parts(parts, at))
+    Batch::Parts(parts, at)
 }
 
-/// Hands the bytes of a download to `out`, in order and in large slices.
+/// Hands the bytes of a download to `out`, in order and in large slices; `passed` is told each piece that is needed no
+/// more for it.
 pub(crate) fn stream<E: From<Dry>>(
     batch: &Batch,
     feed: &Feed<'_>,
-    packer: &Packer<'_>,
     out: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    passed: &mut dyn FnMut(usize),
 ) -> Result<(), E> {
     match batch {
         Batch::Split(split, items) => {
@@ -190,6 +195,10 @@ pub(crate) fn stream<E: From<Dry>>(
                             let held = feed.bytes(item.index)?;
                             out(slice_of(feed, item.index, &held, at, end))?;
                             at = end;
+                            if at == item.extent.end() {
+                                drop(held);
+                                passed(item.index);
+                            }
                         }
                         headers.resize(usize::try_from(padding).unwrap_or(0), 0);
                     }
@@ -200,14 +209,15 @@ pub(crate) fn stream<E: From<Dry>>(
         Batch::Parts(parts, _) => {
             const ZEROS: [u8; 512] = [0; 512];
             for part in parts {
-                match part.form {
-                    Form::Raw => {
-                        let held = feed.bytes(part.item.index)?;
-                        let Item { index, extent } = part.item;
+                let Item { index, extent } = part.item;
+                match &part.packed {
+                    None => {
+                        let held = feed.bytes(index)?;
                         out(slice_of(feed, index, &held, extent.start(), extent.end()))?;
                     }
-                    form => out(&packer.get(part.item.index, form)?)?,
+                    Some(packed) => out(packed)?,
                 }
+                passed(index);
                 let padding = part.len.next_multiple_of(SECTOR) - part.len;
                 let padding = ZEROS.get(..usize::try_from(padding).unwrap_or(0)).unwrap_or_default();
                 if !padding.is_empty() {
@@ -226,12 +236,27 @@ fn slice_of<'b>(feed: &Feed<'_>, index: usize, bytes: &'b [u8], start: u64, end:
     bytes.get(offset(start)..offset(end)).unwrap_or_default()
 }
 
-/// The shell lines that write a download of parts.
-pub(crate) fn lines(parts: &[Part], uboot: &Uboot, place: &Place) -> Vec<Line> {
+/// What a shell line does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Does {
+    /// Whatever has to be done with these parts.
+    All,
+    /// It inflates only.
+    Inflates,
+    /// It writes only.
+    Writes,
+}
+
+/// The shell lines that write a download of parts. `apart`: inflating and writing the largest one are lines of their own,
+/// so that each can be timed.
+pub(crate) fn lines(parts: &[Part], uboot: &Uboot, place: &Place, apart: bool) -> Vec<(Does, Line)> {
     let profile = &uboot.profile;
     let buffer = profile.buffer.unwrap_or(0);
     let scratch = profile.scratch.as_ref().map_or(0, |scratch| scratch.start);
     let mut lines = Lines::new(profile.line, &[uboot.select(place.area)]);
+    let mut timed = Vec::new();
+    let largest = parts.iter().filter(|part| part.form == Form::Lz4).max_by_key(|part| part.item.extent.len());
+    let largest = largest.filter(|_| apart).map(|part| part.at);
     for part in parts {
         let from = buffer.saturating_add(part.at);
         let sectors = place.sectors(part.item.extent);
@@ -240,7 +265,16 @@ pub(crate) fn lines(parts: &[Part], uboot: &Uboot, place: &Place) -> Vec<Line> {
             Form::Raw => lines.add(&[Command::Write { from, sectors }], len),
             Form::Lz4 => {
                 let unpack = Command::Unlz4 { from, to: scratch, most: profile.scratch_bytes() };
-                lines.add(&[unpack, Command::Write { from: scratch, sectors }], len);
+                let write = Command::Write { from: scratch, sectors };
+                if largest == Some(part.at) {
+                    let line = |command: Command| Line { text: command.to_string(), bytes: len };
+                    let select = Line { text: uboot.select(place.area).to_string(), bytes: 0 };
+                    timed.push((Does::All, select));
+                    timed.push((Does::Inflates, line(unpack)));
+                    timed.push((Does::Writes, line(write)));
+                } else {
+                    lines.add(&[unpack, write], len);
+                }
             }
             Form::Gzip => {
                 let offset = sectors.first.saturating_mul(SECTOR);
@@ -248,5 +282,7 @@ pub(crate) fn lines(parts: &[Part], uboot: &Uboot, place: &Place) -> Vec<Line> {
             }
         }
     }
-    lines.finish()
+    let rest = lines.finish().into_iter().map(|line| (Does::All, line));
+    timed.extend(rest);
+    timed
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bmap::{Algorithm, BlockMap, ByteRange, Hasher};
 use imx_usb::fastboot::{FastbootError, Pace};
 
-use super::batch::{self, Batch, Item};
+use super::batch::{self, Batch, Does, Item};
 use super::check::{Claim, Sum, differing, false_claims, true_claims};
 use super::erase::{Erased, erase};
 use super::error::BoardError;
@@ -19,7 +19,7 @@ use super::fill::Fill;
 use super::journal::Journal;
 use super::pack::{Form, Packer};
 use super::place::{Place, To};
-use super::turns::{SharedBus, Turns};
+use super::turns::{SharedBus, Turn, Turns};
 use super::uboot::{SECTOR, Uboot};
 use super::wire::{Costs, TRIAL, Wire};
 use crate::cancel::Cancel;
@@ -29,8 +29,12 @@ use crate::plan::{Kind, Phase};
 
 /// The most that is written by one download. As much as the window holds, and then some pieces less.
 pub(crate) const BATCH: u64 = 64 << 20;
+/// The same for boards that share a bus.
+const SHARED_BATCH: u64 = 16 << 20;
 /// What a split's headers may take of a download.
 const HEADERS: u64 = 256 << 10;
+/// How much is proven at a time while others have the bus.
+const PROVE_MEANWHILE: u64 = 16 << 20;
 /// How much is compared at a time.
 const COMPARE: u64 = 64 << 20;
 /// How much one board may have in hand at a time, compared or to be sent: less than the feed keeps ready.
@@ -53,6 +57,15 @@ pub(crate) struct How {
     pub(crate) keep_head: bool,
     /// Erase the map's holes.
     pub(crate) erase: bool,
+}
+
+/// How a batch is sent.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sending {
+    /// It is part of the body, in order.
+    body: bool,
+    /// What the board does with it is timed apart.
+    apart: bool,
 }
 
 /// What is known of a piece.
@@ -134,6 +147,10 @@ pub(crate) struct Course<'a> {
     pub(crate) journal: Journal,
     pub(crate) erased: Option<Erased>,
     cleared: bool,
+    /// Pieces before this one were judged while others had the bus, if they were sent.
+    proven_to: usize,
+    /// How much better than LZ4 gzip packs this image, by the first samples.
+    gzip: Option<f64>,
     /// The stage that was told last, and the bytes done in it.
     stage: Stage,
     stage_done: u64,
@@ -171,6 +188,8 @@ impl<'a> Course<'a> {
             journal,
             erased: None,
             cleared: false,
+            proven_to: 0,
+            gzip: None,
             stage: Stage::Write,
             stage_done: 0,
         }
@@ -199,6 +218,7 @@ impl<'a> Course<'a> {
         self.sums.proven = 0;
         // Nothing is known of the head: it is cleared and written again, unless all of it is there.
         self.cleared = false;
+        self.proven_to = 0;
     }
 
     /// Goes all the way. May be called again after [`Course::lost`].
@@ -308,7 +328,8 @@ impl<'a> Course<'a> {
         let batch = batch::zeros(self.ground.feed, fills, size)?;
         self.state = TargetState::Mixed { written: 0 };
         for attempt in 0..=self.how.attempts {
-            self.send(uboot, place, &batch, &mut Costs::new(Wire::Only(Form::Raw), &uboot.profile.clone(), true))?;
+            let costs = &mut Costs::new(Wire::Only(Form::Raw), &uboot.profile.clone(), true);
+            self.send(uboot, place, &batch, costs, Sending::default())?;
             let Some(sum) = self.how.proof else { break };
             let claims: Vec<Claim> = ranges.iter().map(|extent| zero_claim(*extent)).collect();
             let start = uboot.now();
@@ -367,7 +388,7 @@ impl<'a> Course<'a> {
         loop {
             self.check_cancel()?;
             // Take in pieces until a batch is full.
-            let most = most(uboot);
+            let most = self.most_now(uboot).max(self.ground.feed.plan().piece_len()).min(most(uboot));
             while !rest.is_empty() && self.weight(&pending) < most {
                 let group = self.group(rest, &pending, most);
                 if group == 0 {
@@ -380,6 +401,7 @@ impl<'a> Course<'a> {
                 self.ground.feed.reached(self.board, needed);
             }
             if pending.is_empty() {
+                self.ground.feed.reached(self.board, usize::MAX);
                 return Ok(());
             }
             if !self.cleared {
@@ -388,9 +410,18 @@ impl<'a> Course<'a> {
                 self.begin(Stage::Write, Some(total));
                 self.stage_done = done;
             }
-            let taken = self.send_some(uboot, place, costs, &pending)?;
+            let taken = self.send_some(uboot, place, costs, &pending, rest)?;
             pending.drain(..taken.min(pending.len()));
         }
+    }
+
+    /// Bytes that the next batch may carry. While it is sent, the next must be read: where pieces are nowhere but in the
+    /// window, both must fit in there. Where others wait for the bus, batches are short, so that nobody has to wait long
+    /// for the last of them.
+    fn most_now(&self, uboot: &Uboot) -> u64 {
+        let batch = if self.ground.feed.must_wait() { super::AHEAD / 2 } else { BATCH };
+        let batch = if self.ground.turns.has_company(&self.bus, self.board) { batch.min(SHARED_BATCH) } else { batch };
+        batch.min(most(uboot))
     }
 
     fn weight(&self, indices: &[usize]) -> u64 {
@@ -471,8 +502,9 @@ impl<'a> Course<'a> {
         place: &Place,
         costs: &mut Costs,
         pending: &[usize],
+        rest: &[usize],
     ) -> Result<usize, BoardError> {
-        let most = most(uboot);
+        let most = self.most_now(uboot).max(self.ground.feed.plan().piece_len()).min(most(uboot));
         let mut bytes = 0_u64;
         let fit = pending.iter().take_while(|index| {
             bytes = bytes.saturating_add(self.ground.feed.weight(**index));
@@ -487,7 +519,7 @@ impl<'a> Course<'a> {
             self.journal.flush();
             return Ok(1);
         };
-        let mut form = Form::Raw;
+        let (mut form, mut sending) = (Form::Raw, Sending { body: true, apart: false });
         if costs.may_pack() {
             let sample = sample(pieces, |index| self.is_data(index));
             let ratio = self.ratio(uboot, costs, &sample)?;
@@ -501,6 +533,7 @@ impl<'a> Course<'a> {
                         before < TRIAL
                     });
                     pieces = pieces.get(..few.count()).unwrap_or(pieces);
+                    sending.apart = true;
                     form
                 }
                 None => costs.favourite(&|form| ratio(form)),
@@ -508,7 +541,16 @@ impl<'a> Course<'a> {
         }
         let items: Vec<Item> = pieces.iter().map(|index| Item { index: *index, extent: self.extent(*index) }).collect();
         let batch = self.make(uboot, place, costs, items, form)?;
-        self.send(uboot, place, &batch, costs)?;
+        // While the board is busy with these, the next are packed.
+        let next = pending.get(pieces.len()..).unwrap_or_default().iter().chain(rest);
+        let mut room = most;
+        let next = next.filter(|index| self.known.get(**index) == Some(&Known::Nothing)).take_while(|index| {
+            let fits = room > 0;
+            room = room.saturating_sub(self.extent(**index).len().max(4096));
+            fits
+        });
+        self.ground.packer.want(next.copied(), form);
+        self.send(uboot, place, &batch, costs, sending)?;
         for index in pieces {
             self.know_sent(*index);
             self.journal.sent(*index);
@@ -528,23 +570,28 @@ impl<'a> Course<'a> {
         costs: &Costs,
         sample: &[usize],
     ) -> Result<impl Fn(Form) -> f64 + use<>, BoardError> {
-        let mut ratios = [1.0_f64; 2];
+        let mut ratios = [1.0, 1.0];
         for (slot, form) in [(0, Form::Lz4), (1, Form::Gzip)] {
-            if !costs.takes(form) || sample.is_empty() {
+            if !costs.takes(form) || sample.is_empty() || (form == Form::Gzip && self.gzip.is_some()) {
                 continue;
             }
             let start = uboot.now();
-            let (mut unpacked, mut packed) = (0_u64, 0_u64);
-            self.ground.packer.want(sample.iter().copied(), form);
+            let (mut packed, mut unpacked) = (0, 0);
             for index in sample {
-                let len = self.extent(*index).len();
-                packed = packed.saturating_add(self.ground.packer.len(*index, form)?.unwrap_or(len));
-                unpacked = unpacked.saturating_add(len);
+                let (of, to) = self.ground.packer.sample(*index, form)?;
+                unpacked += of;
+                packed += to;
             }
             self.spent.source = self.spent.source.saturating_add(uboot.now().saturating_sub(start));
-            #[expect(clippy::as_conversions, reason = "there is no other way from u64 to f64")]
+            #[expect(clippy::as_conversions, reason = "there is no other way from usize to f64")]
             let ratio = unpacked as f64 / packed.max(1) as f64;
             ratios[slot] = ratio;
+        }
+        if let Some(better) = self.gzip {
+            ratios[1] = ratios[0] * better;
+        } else if !sample.is_empty() {
+            // It takes long to know, and is only a guess what to try.
+            self.gzip = Some(ratios[1] / ratios[0]);
         }
         Ok(move |form| match form {
             Form::Raw => 1.0,
@@ -564,26 +611,28 @@ impl<'a> Course<'a> {
     ) -> Result<Batch, BoardError> {
         let ground = self.ground;
         let start = uboot.now();
-        let mut forms = Vec::with_capacity(items.len());
+        let mut parts = Vec::with_capacity(items.len());
         let mut gained = false;
         if form != Form::Raw {
             ground.packer.want(items.iter().map(|item| item.index), form);
         }
-        for item in &items {
+        for item in items {
             // Whole sectors only: what is behind them in memory would be written too.
-            let whole = item.extent.len().is_multiple_of(SECTOR);
-            let packs = form != Form::Raw && whole && item.extent.len() <= uboot.profile.scratch_bytes();
-            let gains = packs && {
-                let packed = ground.packer.len(item.index, form)?;
-                packed.is_some_and(|packed| costs.gains(form, item.extent.len(), packed))
-            };
-            gained |= gains;
-            forms.push((*item, if gains { form } else { Form::Raw }));
+            let len = item.extent.len();
+            let packs = form != Form::Raw
+                && len.is_multiple_of(SECTOR)
+                && len <= uboot.profile.scratch_bytes()
+                && self.extent(item.index) == item.extent;
+            let packed = if packs { ground.packer.get(item.index, form)? } else { None };
+            let packed =
+                packed.filter(|packed| costs.gains(form, len, u64::try_from(packed.len()).unwrap_or(u64::MAX)));
+            gained |= packed.is_some();
+            parts.push((item, packed));
         }
         let batch = if gained || place.name.is_none() || self.compares() {
-            batch::parts(ground.packer, &forms)
+            Ok(batch::parts(form, parts))
         } else {
-            batch::split(ground.feed, items, self.image_size())
+            batch::split(ground.feed, parts.into_iter().map(|(item, _)| item).collect(), self.image_size())
         };
         self.spent.source = self.spent.source.saturating_add(uboot.now().saturating_sub(start));
         Ok(batch?)
@@ -628,29 +677,37 @@ impl<'a> Course<'a> {
         items: Vec<Item>,
     ) -> Result<(), BoardError> {
         let batch = self.make(uboot, place, costs, items, Form::Raw)?;
-        self.send(uboot, place, &batch, costs)
+        self.send(uboot, place, &batch, costs, Sending::default())
     }
 
     /// One download, and what the board is to do with it.
-    fn send(&mut self, uboot: &mut Uboot, place: &Place, batch: &Batch, costs: &mut Costs) -> Result<(), BoardError> {
+    fn send(
+        &mut self,
+        uboot: &mut Uboot,
+        place: &Place,
+        batch: &Batch,
+        costs: &mut Costs,
+        sending: Sending,
+    ) -> Result<(), BoardError> {
         self.check_cancel()?;
         let (len, writes) = (batch.len(), batch.writes());
         let announced = u32::try_from(len)
             .map_err(|_| BoardError::Cannot { what: "take so long a download", why: "fastboot counts in 32 bits" })?;
         let ground = self.ground;
-        let waiting = uboot.now();
-        let turn = ground.turns.take(&self.bus, costs.bus_rate(), ground.cancel);
+        let turn = self.turn(uboot, place, costs, sending)?;
         self.check_cancel()?;
         let start = uboot.now();
-        self.spent.turn = self.spent.turn.saturating_add(start.saturating_sub(waiting));
         let (observer, stage, base) = (self.observer, self.stage, self.stage_done);
         let mut sent = 0_u64;
         let mut on_bus = Duration::ZERO;
         let mut streaming = Duration::ZERO;
-        {
+        // What went by is not needed any more, unless it would have to be decoded again after a loss.
+        let releases = sending.body && !ground.feed.must_wait();
+        let data = {
             let mut download = uboot.session.download(announced)?;
             let began = download.now();
-            batch::stream::<BoardError>(batch, ground.feed, ground.packer, &mut |bytes| {
+            costs.answered(began.saturating_sub(start));
+            let mut out = |bytes: &[u8]| {
                 let before = download.now();
                 download.write(bytes)?;
                 on_bus = on_bus.saturating_add(download.now().saturating_sub(before));
@@ -659,24 +716,30 @@ impl<'a> Course<'a> {
                 let done = base.saturating_add(u64::try_from(share).unwrap_or(writes));
                 observer.event(&Event::Progress { stage, done, position: 0 });
                 Ok(())
+            };
+            batch::stream::<BoardError>(batch, ground.feed, &mut out, &mut |index| {
+                if releases {
+                    ground.feed.reached(self.board, index + 1);
+                }
             })?;
             streaming = streaming.saturating_add(download.now().saturating_sub(began));
+            let announcing = began.saturating_sub(start);
             download.finish()?;
-        }
+            uboot.now().saturating_sub(start).saturating_sub(announcing)
+        };
         drop(turn);
         // What the source made the bus wait is not the bus's.
         let dry = streaming.saturating_sub(on_bus);
         let took = uboot.now().saturating_sub(start).saturating_sub(dry);
         self.spent.source = self.spent.source.saturating_add(dry);
         self.spent.bus = self.spent.bus.saturating_add(took);
-        costs.sent(len, took);
+        costs.sent(len, data.saturating_sub(dry));
         self.sums.sent = self.sums.sent.saturating_add(len);
         let started = uboot.now();
-        self.carry_out(uboot, place, batch, writes)?;
-        let took = uboot.now().saturating_sub(started);
-        self.spent.card = self.spent.card.saturating_add(took);
-        self.account(batch, took, costs);
-        self.compare_sent(uboot, place, batch)?;
+        self.carry_out(uboot, place, batch, costs, sending.apart)?;
+        self.spent.card = self.spent.card.saturating_add(uboot.now().saturating_sub(started));
+        self.account(batch);
+        self.compare_sent(uboot, place, batch, costs)?;
         self.stage_done = base.saturating_add(writes);
         self.sums.written = self.sums.written.saturating_add(writes);
         if let TargetState::NoHead { written } | TargetState::Mixed { written } = &mut self.state {
@@ -691,7 +754,13 @@ impl<'a> Course<'a> {
     }
 
     /// Where there are no sums: what was written is compared with what was sent, and written again from there.
-    fn compare_sent(&mut self, uboot: &mut Uboot, place: &Place, batch: &Batch) -> Result<(), BoardError> {
+    fn compare_sent(
+        &mut self,
+        uboot: &mut Uboot,
+        place: &Place,
+        batch: &Batch,
+        costs: &mut Costs,
+    ) -> Result<(), BoardError> {
         let Batch::Parts(parts, len) = batch else { return Ok(()) };
         if !self.compares() {
             return Ok(());
@@ -700,7 +769,7 @@ impl<'a> Course<'a> {
         let mut left = parts.clone();
         for attempt in 0..=self.how.attempts {
             let bad = differing(uboot, place, &left)?;
-            left = bad.iter().filter_map(|at| left.get(*at)).copied().collect();
+            left = bad.iter().filter_map(|at| left.get(*at)).cloned().collect();
             if left.is_empty() {
                 break;
             }
@@ -713,45 +782,97 @@ impl<'a> Course<'a> {
                 self.sums.resent += 1;
             }
             let again = Batch::Parts(left.clone(), *len);
-            self.carry_out(uboot, place, &again, again.writes())?;
+            self.carry_out(uboot, place, &again, costs, false)?;
         }
         self.spent.proof = self.spent.proof.saturating_add(uboot.now().saturating_sub(started));
         Ok(())
     }
 
-    /// What a download was, and how long the board took for it.
-    fn account(&mut self, batch: &Batch, took: Duration, costs: &mut Costs) {
+    /// A turn on the bus. While others have it, what was written is proven: it must be anyway.
+    fn turn(
+        &mut self,
+        uboot: &mut Uboot,
+        place: &Place,
+        costs: &Costs,
+        sending: Sending,
+    ) -> Result<Turn<'a>, BoardError> {
+        let Ground { turns, cancel, .. } = self.ground;
+        loop {
+            if let Some(turn) = turns.try_take(&self.bus, costs.bus_rate()) {
+                return Ok(turn);
+            }
+            if !sending.body || !self.prove_some(uboot, place)? {
+                let waiting = uboot.now();
+                let turn = turns.take(&self.bus, costs.bus_rate(), cancel);
+                self.spent.turn = self.spent.turn.saturating_add(uboot.now().saturating_sub(waiting));
+                return Ok(turn);
+            }
+            self.check_cancel()?;
+        }
+    }
+
+    /// Has the board judge a few of the pieces that were sent; `false` if there are none. What is found wrong waits for
+    /// the proof of everything.
+    fn prove_some(&mut self, uboot: &mut Uboot, place: &Place) -> Result<bool, BoardError> {
+        let Some(sum) = self.how.proof.filter(|_| !self.compares()) else { return Ok(false) };
+        let mut bytes = 0_u64;
+        let sent = (self.proven_to..self.known.len()).filter(|index| self.known.get(*index) == Some(&Known::Sent));
+        let some: Vec<usize> = sent
+            .take_while(|index| {
+                bytes = bytes.saturating_add(self.extent(*index).len());
+                bytes <= PROVE_MEANWHILE
+            })
+            .collect();
+        let Some(last) = some.last() else { return Ok(false) };
+        self.proven_to = last + 1;
+        let claims = self.claims(uboot, &some)?;
+        let start = uboot.now();
+        let bad = false_claims(uboot, place, &claims, sum, &mut |_| Ok(()));
+        self.spent.proof = self.spent.proof.saturating_add(uboot.now().saturating_sub(start));
+        let bad: BTreeSet<usize> = bad?.iter().filter_map(|at| claims.get(*at)).map(|claim| claim.index).collect();
+        for index in some.into_iter().filter(|index| !bad.contains(index)) {
+            self.know(index, Known::Proven);
+            self.sums.proven = self.sums.proven.saturating_add(self.extent(index).len());
+            self.journal.proven(index);
+        }
+        self.journal.flush();
+        Ok(true)
+    }
+
+    /// What a download was.
+    fn account(&mut self, batch: &Batch) {
         match batch {
             Batch::Split(split, items) => {
-                let data: u64 = split.len();
                 let writes: u64 = items.iter().map(|item| item.extent.len()).sum();
-                self.sums.filled = self.sums.filled.saturating_add(writes.saturating_sub(data));
-                costs.worked(Form::Raw, writes, took);
+                self.sums.filled = self.sums.filled.saturating_add(writes.saturating_sub(split.len()));
             }
             Batch::Parts(parts, _) => {
                 let packed = parts.iter().filter(|part| part.form != Form::Raw);
-                let bytes: u64 = packed.clone().map(|part| part.item.extent.len()).sum();
+                let bytes: u64 = packed.map(|part| part.item.extent.len()).sum();
                 self.sums.packed = self.sums.packed.saturating_add(bytes);
-                // What is measured is the form that most of it has.
-                if let Some(part) = packed.clone().next()
-                    && bytes.saturating_mul(10) >= batch.writes().saturating_mul(9)
-                {
-                    costs.worked(part.form, batch.writes(), took);
-                }
             }
         }
     }
 
-    /// Has the board write what it holds. A card that was busy for too long makes the command fail though it would
-    /// write by now: so it is asked once more after a pause.
-    fn carry_out(&mut self, uboot: &mut Uboot, place: &Place, batch: &Batch, writes: u64) -> Result<(), BoardError> {
+    /// Has the board write what it holds, and learns what that costs. A card that was busy for too long makes the command
+    /// fail though it would write by now: so it is asked once more after a pause.
+    fn carry_out(
+        &mut self,
+        uboot: &mut Uboot,
+        place: &Place,
+        batch: &Batch,
+        costs: &mut Costs,
+        apart: bool,
+    ) -> Result<(), BoardError> {
         let pieces = || batch.items().iter().map(|item| item.extent).collect::<Vec<_>>();
+        let writes = batch.writes();
         match batch {
             Batch::Split(..) => {
                 let Some(name) = &place.name else {
                     return Err(BoardError::Cannot { what: "write there", why: "fastboot has no name for the place" });
                 };
                 uboot.session.deadlines.flash = Pace { base: WRITING.time_for(writes), ..WRITING };
+                let start = uboot.now();
                 match uboot.session.flash(name) {
                     Err(FastbootError::Fail { .. }) => {
                         self.rest(uboot);
@@ -762,17 +883,55 @@ impl<'a> Course<'a> {
                             result => Ok(result.map(drop)?),
                         }
                     }
-                    result => Ok(result.map(drop)?),
+                    Err(error) => Err(error.into()),
+                    Ok(_) => {
+                        let took = uboot.now().saturating_sub(start);
+                        costs.worked(Form::Raw, writes, costs.without_commands(took, 1));
+                        Ok(())
+                    }
                 }
             }
             Batch::Parts(parts, _) => {
-                for line in batch::lines(parts, uboot, place) {
+                let (mut all, mut inflating, mut writing) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+                let (mut whole, mut timed, mut again) = (0, 0, false);
+                for (does, line) in batch::lines(parts, uboot, place, apart) {
+                    let start = uboot.now();
                     if !uboot.run(&line)? {
+                        again = true;
                         self.rest(uboot);
                         if !uboot.run(&line)? {
                             return Err(BoardError::Refused { pieces: pieces(), says: String::new() });
                         }
                     }
+                    let took = costs.without_commands(uboot.now().saturating_sub(start), 1);
+                    match does {
+                        Does::All => {
+                            all = all.saturating_add(took);
+                            whole += line.bytes;
+                        }
+                        Does::Inflates => inflating = inflating.saturating_add(took),
+                        Does::Writes => {
+                            writing = writing.saturating_add(took);
+                            timed += line.bytes;
+                        }
+                    }
+                }
+                let packed = parts.iter().filter(|part| part.form != Form::Raw);
+                let form = packed.clone().map(|part| part.form).next();
+                let bytes: u64 = packed.map(|part| part.item.extent.len()).sum();
+                match form {
+                    // A pause is none of the board's work.
+                    _ if again => {}
+                    None => costs.worked(Form::Raw, writes, all),
+                    Some(form) if !writing.is_zero() => {
+                        costs.worked(Form::Raw, timed, writing);
+                        costs.worked(form, timed, inflating.saturating_add(writing));
+                    }
+                    // What is measured is the form that most of it has.
+                    Some(form) if bytes.saturating_mul(10) >= writes.saturating_mul(9) => {
+                        costs.worked(form, whole, all);
+                    }
+                    Some(_) => {}
                 }
                 Ok(())
             }
@@ -907,16 +1066,16 @@ impl<'a> Course<'a> {
     ) -> Result<(), BoardError> {
         let steps = steps.0.into_iter().filter(|items| !items.is_empty());
         if uboot.profile.can_place() && place.start.is_some() {
-            let parts: Vec<_> = steps.flatten().map(|item| (item, Form::Raw)).collect();
+            let parts: Vec<_> = steps.flatten().map(|item| (item, None)).collect();
             if parts.is_empty() {
                 return Ok(());
             }
-            let batch = batch::parts(self.ground.packer, &parts)?;
-            return self.send(uboot, place, &batch, costs);
+            let batch = batch::parts(Form::Raw, parts);
+            return self.send(uboot, place, &batch, costs, Sending::default());
         }
         for items in steps {
             let batch = batch::sectors(self.ground.feed, items, self.image_size())?;
-            self.send(uboot, place, &batch, costs)?;
+            self.send(uboot, place, &batch, costs, Sending::default())?;
         }
         Ok(())
     }

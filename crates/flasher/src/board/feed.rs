@@ -316,7 +316,7 @@ impl<'a> Feed<'a> {
     }
 
     /// Is the window the only place where pieces are?
-    fn must_wait(&self) -> bool {
+    pub(crate) fn must_wait(&self) -> bool {
         matches!(self.backing, Backing::Again(_))
     }
 

@@ -147,7 +147,7 @@ fn write(
                 Some(Sum::Compare) => {
                     let at = from.saturating_sub(buffer).saturating_add(extent.start());
                     let item = Item { index: 0, extent: *extent };
-                    let part = Part { item, form: Form::Raw, at, len: extent.len() };
+                    let part = Part { item, form: Form::Raw, at, len: extent.len(), packed: None };
                     differing(uboot, &place, &[part])?.is_empty()
                 }
                 Some(sum) => false_claims(uboot, &place, std::slice::from_ref(claim), sum, &mut |_| Ok(()))?.is_empty(),

@@ -81,7 +81,9 @@ use uboot::Uboot;
 /// it is written.
 const AHEAD: u64 = course::BATCH + (16 << 20);
 /// Bytes of packed pieces that are kept for all boards.
-const PACKED: usize = 48 << 20;
+const PACKED: usize = 40 << 20;
+/// And so many more for each board, so that those that are behind find them.
+const PACKED_EACH: usize = 8 << 20;
 /// How often a board may be lost without getting any further.
 const FRUITLESS: u32 = 3;
 
@@ -332,7 +334,7 @@ pub fn flash(job: FlashJob<'_>) -> Vec<BoardResult> {
             return (0..boards).map(|_| failed(BoardError::Source(std::sync::Arc::clone(&error)))).collect();
         }
     };
-    let packer = Packer::new(&feed, PACKED);
+    let packer = Packer::new(&feed, PACKED.saturating_add(PACKED_EACH.saturating_mul(boards)));
     let turns = Turns::default();
     let ground = Ground { feed: &feed, packer: &packer, turns: &turns, cancel, map };
     let checked = map.filter(|_| options.check_digests);
@@ -346,7 +348,8 @@ pub fn flash(job: FlashJob<'_>) -> Vec<BoardResult> {
             }
             Source::Pack(_) => None,
         };
-        let packers = thread::available_parallelism().map_or(1, usize::from).min(4);
+        // One core is left to those who read, and who talk to boards.
+        let packers = thread::available_parallelism().map_or(1, |cores| cores.get() - 1).clamp(1, 4);
         let packers: Vec<_> = (0..packers).map(|_| scope.spawn(|| packer.work())).collect();
         let (ends, ended) = unbounded();
         let begin = |board: usize| {

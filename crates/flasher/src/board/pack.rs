@@ -1,4 +1,7 @@
-//! Pieces packed for the wire: each once, for all boards that get the same bytes, on as many threads as there are cores.
+//! Pieces packed for the wire: each once, for all boards that get the same bytes, on threads of their own.
+//!
+//! What is packed ahead of time, while boards are busy, is packed well; a board that has to wait for a piece packs it
+//! fast. So a host with time to spare sends less, and one without does not keep boards waiting.
 //!
 //! LZ4 frames have independent blocks and no checksums, for U-Boot's `unlz4` takes no others and looks at none; a gzip
 //! member is one piece, for `gzwrite` takes one.
@@ -37,14 +40,24 @@ impl Form {
     }
 }
 
-/// Packs bytes. Raw bytes are copied.
+/// The level of LZ4 that takes the least time.
+const FAST: u32 = 1;
+/// The level at which LZ4 begins to look for the better of two matches: several times slower than the fast one, and still
+/// faster than boards of one bus take.
+const WELL: u32 = 3;
+
+/// Packs bytes, fast. Raw bytes are copied.
 ///
 /// # Errors
 /// When the compressor fails, which it does not for want of anything but memory.
 pub fn pack(form: Form, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    pack_at(form, bytes, FAST)
+}
+
+fn pack_at(form: Form, bytes: &[u8], level: u32) -> io::Result<Vec<u8>> {
     match form {
         Form::Raw => Ok(bytes.to_vec()),
-        Form::Lz4 => lz4_frame(bytes, 1),
+        Form::Lz4 => lz4_frame(bytes, level),
         Form::Gzip => {
             let packed = Vec::with_capacity(bytes.len() / 2);
             let mut encoder = flate2::write::GzEncoder::new(packed, flate2::Compression::fast());
@@ -71,10 +84,17 @@ pub fn lz4_frame(bytes: &[u8], level: u32) -> io::Result<Vec<u8>> {
     result.map(|()| packed)
 }
 
+/// A piece must become so much smaller to be worth packing.
+const WORTH: f64 = 0.98;
+/// How much of a piece is packed to see how well it packs.
+const SAMPLE: usize = 128 << 10;
+
 #[derive(Debug)]
 enum Slot {
     Busy,
     Ready(Arc<Vec<u8>>),
+    /// It hardly becomes smaller.
+    Poor,
 }
 
 #[derive(Debug, Default)]
@@ -113,8 +133,11 @@ impl<'a> Packer<'a> {
             if !self.feed.is_at_hand(index) {
                 continue;
             }
-            // A source that runs dry is told to the board that asks.
-            let _ = self.get(index, form);
+            // What somebody else is at is not waited for.
+            if self.begin(index, form) {
+                // A source that runs dry is told to the board that asks.
+                let _ = self.finish(index, form, WELL);
+            }
         }
     }
 
@@ -138,27 +161,46 @@ impl<'a> Packer<'a> {
         }
     }
 
-    /// A piece in a packed form, after waiting for it or packing it here.
-    pub(crate) fn get(&self, index: usize, form: Form) -> Result<Arc<Vec<u8>>, Dry> {
+    /// A piece in a packed form, after waiting for it or packing it here; `None` if it hardly becomes smaller.
+    pub(crate) fn get(&self, index: usize, form: Form) -> Result<Option<Arc<Vec<u8>>>, Dry> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             match state.slots.get(&(index, form)) {
-                Some(Slot::Ready(packed)) => return Ok(Arc::clone(packed)),
+                Some(Slot::Ready(packed)) => return Ok(Some(Arc::clone(packed))),
+                Some(Slot::Poor) => return Ok(None),
                 Some(Slot::Busy) => state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner),
                 None => break,
             }
         }
         state.slots.insert((index, form), Slot::Busy);
         drop(state);
+        self.finish(index, form, FAST)
+    }
+
+    /// Takes a piece on; `false` if somebody has.
+    fn begin(&self, index: usize, form: Form) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.slots.contains_key(&(index, form)) {
+            return false;
+        }
+        state.slots.insert((index, form), Slot::Busy);
+        true
+    }
+
+    /// Packs a piece that was taken on.
+    fn finish(&self, index: usize, form: Form, level: u32) -> Result<Option<Arc<Vec<u8>>>, Dry> {
         let busy = Busy { packer: self, key: (index, form) };
-        let packed = self.make(index, form);
+        let packed = self.make(index, form, level);
         std::mem::forget(busy);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &packed {
-            Ok(packed) => {
+            Ok(Some(packed)) => {
                 state.slots.insert((index, form), Slot::Ready(Arc::clone(packed)));
                 state.bytes += packed.len();
                 self.forget(&mut state);
+            }
+            Ok(None) => {
+                state.slots.insert((index, form), Slot::Poor);
             }
             Err(_) => {
                 state.slots.remove(&(index, form));
@@ -169,35 +211,63 @@ impl<'a> Packer<'a> {
         packed
     }
 
-    /// How many bytes a piece has in a packed form; `None` if it is known not to pack. Of a pack file this is known
-    /// without reading it.
-    pub(crate) fn len(&self, index: usize, form: Form) -> Result<Option<u64>, Dry> {
-        match self.entry(index).map(|entry| entry.stored) {
-            Some(Stored::Lz4 { len, .. }) if form == Form::Lz4 => return Ok(Some(u64::from(len))),
-            Some(Stored::Raw { .. }) if form != Form::Raw => return Ok(None),
-            _ => {}
-        }
-        Ok(Some(u64::try_from(self.get(index, form)?.len()).unwrap_or(u64::MAX)))
-    }
-
     /// What a pack file has of a piece.
     fn entry(&self, index: usize) -> Option<&'a Entry> {
         let piece = self.feed.pieces().get(index)?;
         self.feed.pack()?.entry(piece.extent).filter(|_| piece.kind == Kind::Data)
     }
 
-    fn make(&self, index: usize, form: Form) -> Result<Arc<Vec<u8>>, Dry> {
+    fn make(&self, index: usize, form: Form, level: u32) -> Result<Option<Arc<Vec<u8>>>, Dry> {
         if let Some((pack, entry)) = self.feed.pack().zip(self.entry(index)).filter(|_| form == Form::Lz4) {
-            let frame = pack.frame(entry).map_err(|error| Dry::Failed(Arc::new(error.into())))?;
-            if let Some(frame) = frame {
-                return Ok(Arc::new(frame));
+            if let Some(frame) = pack.frame(entry).map_err(|error| Dry::Failed(Arc::new(error.into())))? {
+                return Ok(Some(Arc::new(frame)));
+            }
+            if matches!(entry.stored, Stored::Raw { .. }) {
+                return Ok(None);
             }
         }
+        let packed = self.with_bytes(index, |bytes| (bytes.len(), pack_at(form, bytes, level)))?;
+        let (len, packed) = packed;
+        let mut packed = packed.map_err(|source| Dry::Failed(Arc::new(FlashError::Pack { source })))?;
+        if !is_worth(len, packed.len()) {
+            return Ok(None);
+        }
+        packed.shrink_to_fit();
+        Ok(Some(Arc::new(packed)))
+    }
+
+    fn with_bytes<T>(&self, index: usize, look: impl FnOnce(&[u8]) -> T) -> Result<T, Dry> {
         let buffer = self.feed.bytes(index)?;
         let len = self.feed.pieces().get(index).map_or(0, |piece| piece.extent.len());
-        let bytes = usize::try_from(len).ok().and_then(|len| buffer.get(..len)).unwrap_or_default();
-        let packed = pack(form, bytes).map_err(|source| Dry::Failed(Arc::new(FlashError::Pack { source })))?;
-        Ok(Arc::new(packed))
+        Ok(look(usize::try_from(len).ok().and_then(|len| buffer.get(..len)).unwrap_or_default()))
+    }
+
+    /// Bytes of a piece, or of some of it, and how many of them are left when they are packed.
+    pub(crate) fn sample(&self, index: usize, form: Form) -> Result<(usize, usize), Dry> {
+        {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let len = self.feed.pieces().get(index).map_or(0, |piece| piece.extent.len());
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
+            match self.entry(index).map(|entry| entry.stored) {
+                Some(Stored::Lz4 { len: packed, .. }) if form == Form::Lz4 => {
+                    return Ok((len, usize::try_from(packed).unwrap_or(len)));
+                }
+                Some(Stored::Raw { .. }) => return Ok((len, len)),
+                _ => {}
+            }
+            match state.slots.get(&(index, form)) {
+                Some(Slot::Ready(packed)) => return Ok((len, packed.len())),
+                Some(Slot::Poor) => return Ok((len, len)),
+                _ => {}
+            }
+        }
+        let (len, packed) = self.with_bytes(index, |bytes| {
+            let from = bytes.len().saturating_sub(SAMPLE) / 2;
+            let part = bytes.get(from..bytes.len().min(from + SAMPLE)).unwrap_or_default();
+            (part.len(), pack(form, part))
+        })?;
+        let packed = packed.map_err(|source| Dry::Failed(Arc::new(FlashError::Pack { source })))?;
+        Ok((len, packed.len()))
     }
 
     /// Drops the oldest, beyond what is kept.
@@ -205,7 +275,7 @@ impl<'a> Packer<'a> {
         while state.bytes > self.keep {
             let oldest = state.slots.iter().find_map(|(key, slot)| match slot {
                 Slot::Ready(packed) => Some((*key, packed.len())),
-                Slot::Busy => None,
+                Slot::Busy | Slot::Poor => None,
             });
             let Some((key, len)) = oldest else { return };
             state.slots.remove(&key);
@@ -225,6 +295,13 @@ impl Drop for Busy<'_, '_> {
         self.packer.state.lock().unwrap_or_else(PoisonError::into_inner).slots.remove(&self.key);
         self.packer.ready.notify_all();
     }
+}
+
+/// Does packing to so many bytes gain enough?
+fn is_worth(len: usize, packed: usize) -> bool {
+    #[expect(clippy::as_conversions, reason = "there is no other way from usize to f64")]
+    let (len, packed) = (len as f64, packed as f64);
+    packed < len * WORTH
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 //!
 //! U-Boot receives, inflates and writes in turn, so the time of a piece is the sum of the parts: its bytes on the wire
 //! by the bus, and its bytes by what the board then does with them. `auto` tries each form that could win on a few
-//! mebibytes, then takes for each piece the one that costs least; what does not pack goes raw by the same sum.
+//! mebibytes, then takes for each piece the one that costs least; what does not pack goes raw by the same sum. What packs
+//! is tried as LZ4 first, inflating and writing apart, so that one trial tells what raw bytes would cost as well.
+//!
+//! What a command takes by itself is left out of all rates, or trials of few bytes would look slow.
 
 use std::time::Duration;
 
@@ -20,9 +23,11 @@ pub enum Wire {
 }
 
 /// Bytes that a form is tried on.
-pub(crate) const TRIAL: u64 = 12 << 20;
+pub(crate) const TRIAL: u64 = 8 << 20;
 /// A form whose best case is no better than this share of the current one is not tried.
 const WORTH_A_TRIAL: f64 = 0.95;
+/// Bytes that become so many times fewer are tried packed first.
+const PACKS: f64 = 1.15;
 /// A form must be so much cheaper than raw to be taken for a piece.
 const WORTH_PACKING: f64 = 0.98;
 
@@ -48,6 +53,8 @@ pub(crate) struct Costs {
     wire: Wire,
     usable: [Option<Form>; 2],
     bus: Rate,
+    /// The shortest time that a command took.
+    command: Option<Duration>,
     /// What the board does with raw, LZ4 and gzip bytes once it has them, by unpacked bytes.
     work: [Rate; 3],
     tried: [bool; 3],
@@ -66,7 +73,7 @@ fn best_inflate(form: Form) -> f64 {
     match form {
         Form::Raw => 0.0,
         Form::Lz4 => 1.0 / 500e6,
-        Form::Gzip => 1.0 / 100e6,
+        Form::Gzip => 1.0 / 80e6,
     }
 }
 
@@ -80,7 +87,7 @@ impl Costs {
             Wire::Only(only) => only == *form,
         };
         let usable = [lz4.filter(wanted), gzip.filter(wanted)];
-        Self { wire, usable, bus: Rate::default(), work: [Rate::default(); 3], tried: [false; 3] }
+        Self { wire, usable, bus: Rate::default(), command: None, work: [Rate::default(); 3], tried: [false; 3] }
     }
 
     /// Is this form one that the board takes and the user wants?
@@ -95,7 +102,8 @@ impl Costs {
             return None;
         }
         if !self.tried[0] {
-            return Some(Form::Raw);
+            let lz4 = self.usable[0].filter(|form| !self.tried[slot(*form)] && ratio(*form) > PACKS);
+            return Some(lz4.unwrap_or(Form::Raw));
         }
         let (bus, write) = (self.bus.0?, self.work[0].0?);
         let current = self.usable.iter().flatten().filter(|form| self.tried[slot(**form)]);
@@ -160,6 +168,17 @@ impl Costs {
         Some(Duration::try_from_secs_f64(rate.min(1e10)).ok()?.as_secs())
     }
 
+    /// A command with nothing to do was answered after so long.
+    pub(crate) fn answered(&mut self, time: Duration) {
+        self.command = Some(self.command.map_or(time, |command| command.min(time)));
+    }
+
+    /// What is left of a time without that of so many commands.
+    pub(crate) fn without_commands(&self, time: Duration, commands: usize) -> Duration {
+        let commands = u32::try_from(commands).unwrap_or(u32::MAX);
+        time.saturating_sub(self.command.unwrap_or_default().saturating_mul(commands))
+    }
+
     /// So many bytes went over the bus in this time.
     pub(crate) fn sent(&mut self, bytes: u64, time: Duration) {
         self.bus.add(bytes, time);
@@ -209,6 +228,9 @@ mod tests {
                 Form::Gzip => 1.0 / 60e6 + 1.0 / 60e6,
             };
             costs.worked(form, bytes, Duration::from_secs_f64(12e6 * work));
+            if form == Form::Lz4 {
+                costs.worked(Form::Raw, bytes, Duration::from_secs_f64(12e6 / 60e6));
+            }
         }
         (tried, costs.favourite(&ratio))
     }
@@ -220,12 +242,12 @@ mod tests {
             Form::Lz4 => 2.24,
             Form::Gzip => 2.9,
         };
-        assert_eq!(settle(30_000_000, packs), (vec![Form::Raw, Form::Lz4], Form::Lz4));
+        assert_eq!(settle(30_000_000, packs), (vec![Form::Lz4], Form::Lz4));
         assert_eq!(settle(15_000_000, packs).1, Form::Lz4);
         // A bus so slow that the better packing wins although inflating takes longer.
-        assert_eq!(settle(3_000_000, packs), (vec![Form::Raw, Form::Lz4, Form::Gzip], Form::Gzip));
-        // One so fast that nothing is even tried, and bytes that do not pack.
-        assert_eq!(settle(300_000_000, packs), (vec![Form::Raw], Form::Raw));
+        assert_eq!(settle(3_000_000, packs), (vec![Form::Lz4, Form::Gzip], Form::Gzip));
+        // One so fast that packing costs more than it saves, and bytes that do not pack.
+        assert_eq!(settle(300_000_000, packs), (vec![Form::Lz4], Form::Raw));
         assert_eq!(settle(15_000_000, |_| 1.0), (vec![Form::Raw], Form::Raw));
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bmap::{Algorithm, BlockMap, BlockRange, BlockSize, Hasher, MappedRange};
 use flasher::board::{
-    BoardError, BoardObserver, BoardResult, Boards, Connect, Connected, FlashJob, FlashOptions, Profile, Source, To,
-    Which, Wishes, flash, prepare,
+    BoardError, BoardObserver, BoardResult, Boards, Connect, Connected, FlashJob, FlashOptions, Form, Profile, Source,
+    To, Which, Wire, Wishes, flash, prepare,
 };
 use flasher::event::{Event, Observer};
 use flasher::{Cancel, TargetState};
@@ -206,6 +206,8 @@ impl Run {
     pub(crate) fn new(scene: &Scene, boards: &[Board]) -> Self {
         let folder = scene.folder.path();
         let options = FlashOptions {
+            // Faults are laid at bytes on the bus.
+            wire: Wire::Only(Form::Raw),
             pause: Duration::ZERO,
             spill: Some(folder.to_owned()),
             journals: Some(folder.join("journals")),
