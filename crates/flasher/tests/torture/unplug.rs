@@ -1,5 +1,6 @@
 //! Boards that leave at any moment: the cable pulled, the power lost, power lost in the midst of a write. Whatever the
 //! bytes travel as, and whether the same run goes on or a new one: nothing but a whole image ever boots, and it ends right.
+//! 205 losses in all.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -21,12 +22,16 @@ fn leaves(random: &mut Random, bytes: u64, back: &str) -> String {
     }
 }
 
-/// So many boards, each with losses of its own; returns how many were lost.
-fn torment(model: Model, wire: Wire, before: Before, seed: u8, runs: u64) -> u32 {
+/// Board after board, each with a script of its own, until boards were lost so many times: not every script comes to pass.
+fn torment(model: Model, wire: Wire, before: Before, seed: u8, losses: u32) {
     let scene = Scene::new(model, seed);
     let mut random = Random::new(u64::from(seed));
     let mut lost = 0;
-    for n in 0..runs {
+    for n in 0.. {
+        if lost >= losses {
+            return;
+        }
+        assert!(n < 4 * u64::from(losses), "{lost} losses in {n} runs");
         let board = board(model, 0);
         let same_run = n % 2 == 0;
         let mut faults = leaves(&mut random, scene.mapped_bytes(), if same_run { "back 500" } else { "never" });
@@ -64,37 +69,31 @@ fn torment(model: Model, wire: Wire, before: Before, seed: u8, runs: u64) -> u32
         scene.assert_no_mix(&board, &faults);
         assert!(board.one_way().is_empty());
     }
-    lost
 }
 
 #[test]
 fn raw() {
-    let lost = torment(Model::Imx8mm, Wire::Only(Form::Raw), Before::Send, 11, 56);
-    assert!(lost > 30, "{lost}");
+    torment(Model::Imx8mm, Wire::Only(Form::Raw), Before::Send, 11, 50);
 }
 
 #[test]
 fn lz4() {
-    let lost = torment(Model::Imx8mp, Wire::Only(Form::Lz4), Before::Send, 12, 56);
-    assert!(lost > 30, "{lost}");
+    torment(Model::Imx8mp, Wire::Only(Form::Lz4), Before::Send, 12, 50);
 }
 
 #[test]
 fn gzip() {
-    let lost = torment(Model::Imx8mn, Wire::Only(Form::Gzip), Before::Send, 13, 56);
-    assert!(lost > 30, "{lost}");
+    torment(Model::Imx8mn, Wire::Only(Form::Gzip), Before::Send, 13, 40);
 }
 
 #[test]
 fn auto() {
-    let lost = torment(Model::Imx8mm, Wire::Auto, Before::Send, 14, 32);
-    assert!(lost > 15, "{lost}");
+    torment(Model::Imx8mm, Wire::Auto, Before::Send, 14, 30);
 }
 
 #[test]
 fn delta() {
-    let lost = torment(Model::Imx8mp, Wire::Auto, Before::Delta, 15, 40);
-    assert!(lost > 15, "{lost}");
+    torment(Model::Imx8mp, Wire::Auto, Before::Delta, 15, 35);
 }
 
 /// What the journal says was proven is not believed: the card was spoilt meanwhile, and another image's journal is none.
