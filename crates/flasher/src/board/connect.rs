@@ -210,13 +210,41 @@ impl<'a> Boards<'a> {
         self.named(board).map(|which| which.to_string()).unwrap_or_default()
     }
 
+    /// Finds the board and brings it to fastboot. What stands where it was may turn out to be another one only on the
+    /// way, for a device that somebody else has open tells no serial number: then ours is still waited for.
     fn on_the_bus(
         &self,
         board: usize,
         again: Option<Duration>,
         observer: &dyn Observer,
     ) -> Result<(Device, Identity), BoardError> {
-        let port = self.port(board, again.unwrap_or(self.appear))?;
+        let known = self.identity(board);
+        let within = again.unwrap_or(self.appear);
+        let end = self.bus.now().saturating_add(within);
+        loop {
+            let left = end.saturating_sub(self.bus.now());
+            let found = self.boot_at_its_port(board, left.max(LOOK), observer);
+            match (&found, &known) {
+                (Err(BoardError::Boot(error)), Some(known))
+                    if matches!(*error.problem, Problem::OtherBoard { .. })
+                        && !left.is_zero()
+                        && !self.cancel.is_cancelled() =>
+                {
+                    self.remember(board, known.clone());
+                    self.bus.wait(self.bus.changes(), LOOK);
+                }
+                _ => return found,
+            }
+        }
+    }
+
+    fn boot_at_its_port(
+        &self,
+        board: usize,
+        within: Duration,
+        observer: &dyn Observer,
+    ) -> Result<(Device, Identity), BoardError> {
+        let port = self.port(board, within)?;
         let known = self.identity(board);
         // The place counts as taken from here on.
         let mut at = known.clone().unwrap_or_else(|| Identity::at(port.clone()));
@@ -234,7 +262,7 @@ impl<'a> Boards<'a> {
         };
         let halted = || self.cancel.is_cancelled();
         let options = BootOptions {
-            appear: again.unwrap_or(self.appear),
+            appear: within,
             send_unsigned: self.send_unsigned,
             expect: known.as_ref(),
             cancelled: &halted,
