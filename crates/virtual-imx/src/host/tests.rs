@@ -119,13 +119,16 @@ fn simulated_times_are_apart() {
     let boards: Vec<_> = (1..=4).map(|n| Board::new(Setup { uid: n, ..setup(&format!("1-{n}")) })).collect();
     let bus = HostBus::new(boards.clone());
     boards[0].add_faults(script("uboot cmd 1 UCmd hang").unwrap());
+    // Waiting on the bus goes by the bus's time, which is that of the board furthest ahead: nobody boots any more then.
+    let all_booted = std::sync::Barrier::new(4);
     std::thread::scope(|scope| {
         for n in 1..=4 {
-            let (bus, board) = (&bus, &boards[n - 1]);
+            let (bus, board, all_booted) = (&bus, &boards[n - 1], &all_booted);
             scope.spawn(move || {
                 let port = format!("1-{n}");
                 let device = boot(bus, &port);
                 let mut pipe = bus.bulk(&device).unwrap();
+                all_booted.wait();
                 let before = pipe.now();
                 if n == 1 {
                     pipe.send(b"UCmd:true", WITHIN).unwrap();
