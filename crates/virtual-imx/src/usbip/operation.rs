@@ -80,9 +80,12 @@ fn field(text: &str, length: usize) -> Vec<u8> {
     bytes
 }
 
+/// What stands before the first NUL; the last byte of a field is one, whatever it holds.
 fn text(field: &[u8]) -> String {
+    let field = field.split_last().map_or(field, |(_, text)| text);
     let text = field.split(|byte| *byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(text).into_owned()
+    // Names are ASCII; a byte that is none stays one byte, so that nothing grows out of its field.
+    text.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' }).collect()
 }
 
 fn invalid(problem: &str) -> io::Error {
