@@ -2,33 +2,47 @@
 //!
 //! While an image is written, two settings help (observed with bmaptool's users and our own measurements): a share of
 //! one per cent of the page cache for the device (`bdi/max_ratio`), so that buffered writes cannot pile up in front of
-//! everybody else's, and no I/O scheduler (`queue/scheduler`), for there is one writer that writes in order. Dropping a
-//! [`Tuning`] puts back what was there.
+//! everybody else's, and no I/O scheduler (`queue/scheduler`), for there is one writer that writes in order. A [`Tuning`]
+//! is shared by the target, whose end puts back what was there, and by who has to end the process at once: whoever comes
+//! second waits until the first has put everything back.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::event::{Event, Note, Observer};
 
-/// Settings changed, and what they held before.
+/// Settings changed, and what they held before; clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tuning(Arc<Mutex<State>>);
+
 #[derive(Debug, Default)]
-pub(crate) struct Tuning {
+struct State {
     changed: Vec<(PathBuf, String)>,
+    /// The process ends: nothing is changed any more.
+    over: bool,
 }
 
 /// The settings, relative to a disk's folder in sysfs, and what they should hold.
 const SETTINGS: [(&str, &str); 2] = [("bdi/max_ratio", "1"), ("queue/scheduler", "none")];
 
 impl Tuning {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Changes what can be changed of the disk whose sysfs folder is `disk`; what cannot is a note.
-    pub(crate) fn apply(disk: &Path, observer: &dyn Observer) -> Self {
-        let mut tuning = Self::default();
+    pub(crate) fn apply(&self, disk: &Path, observer: &dyn Observer) {
+        // Held all the while, so that nobody restores in between.
+        let mut state = self.state();
+        if state.over {
+            return;
+        }
         for (setting, wanted) in SETTINGS {
             let path = disk.join(setting);
             match change(&path, wanted) {
-                Ok(Some(before)) => tuning.changed.push((path, before)),
+                Ok(Some(before)) => state.changed.push((path, before)),
                 Ok(None) => {}
                 // A device without the setting has nothing to tune.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -37,11 +51,23 @@ impl Tuning {
                 }
             }
         }
-        tuning
     }
 
     /// Puts everything back and tells what could not be.
-    pub(crate) fn restore(&mut self, observer: &dyn Observer) {
+    pub(crate) fn restore(&self, observer: &dyn Observer) {
+        self.state().restore(observer);
+    }
+
+    /// Puts everything back, once and for all.
+    pub(crate) fn end(&self) {
+        let mut state = self.state();
+        state.over = true;
+        state.restore(&());
+    }
+}
+
+impl State {
+    fn restore(&mut self, observer: &dyn Observer) {
         for (setting, value) in self.changed.drain(..).rev() {
             if let Err(error) = fs::write(&setting, &value) {
                 // A device that is gone took its settings along.
@@ -50,12 +76,6 @@ impl Tuning {
                 }
             }
         }
-    }
-}
-
-impl Drop for Tuning {
-    fn drop(&mut self) {
-        self.restore(&());
     }
 }
 
@@ -79,7 +99,6 @@ fn current(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
 
     fn disk(max_ratio: &str, scheduler: &str) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
@@ -94,13 +113,40 @@ mod tests {
         fs::read_to_string(root.path().join(setting)).unwrap()
     }
 
+    fn tuned(disk: &Path, observer: &dyn Observer) {
+        let tuning = Tuning::default();
+        tuning.apply(disk, observer);
+        tuning.restore(observer);
+    }
+
+    /// Two signals in a row: the job is on its way out and puts settings back when the process is about to end.
+    #[test]
+    fn who_ends_the_process_waits_for_who_restores_and_nobody_tunes_again() {
+        let root = disk("100\n", "[none]\n");
+        let tuning = Tuning::default();
+        tuning.apply(root.path(), &());
+        let restoring = tuning.state();
+        let ending = std::thread::spawn({
+            let tuning = tuning.clone();
+            move || tuning.end()
+        });
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(!ending.is_finished());
+        drop(restoring);
+        ending.join().unwrap();
+        assert_eq!(held(&root, "bdi/max_ratio"), "100");
+        tuning.apply(root.path(), &());
+        assert_eq!(held(&root, "bdi/max_ratio"), "100");
+    }
+
     #[test]
     fn what_was_changed_is_put_back() {
         let root = disk("100\n", "none [mq-deadline] kyber\n");
-        let tuning = Tuning::apply(root.path(), &());
+        let tuning = Tuning::default();
+        tuning.apply(root.path(), &());
         assert_eq!(held(&root, "bdi/max_ratio"), "1");
         assert_eq!(held(&root, "queue/scheduler"), "none");
-        drop(tuning);
+        tuning.restore(&());
         assert_eq!(held(&root, "bdi/max_ratio"), "100");
         assert_eq!(held(&root, "queue/scheduler"), "mq-deadline");
     }
@@ -108,7 +154,7 @@ mod tests {
     #[test]
     fn what_is_right_already_is_not_touched() {
         let root = disk("1\n", "[none] mq-deadline\n");
-        drop(Tuning::apply(root.path(), &()));
+        tuned(root.path(), &());
         assert_eq!(held(&root, "bdi/max_ratio"), "1\n");
         assert_eq!(held(&root, "queue/scheduler"), "[none] mq-deadline\n");
     }
@@ -120,9 +166,9 @@ mod tests {
         fs::create_dir(root.path().join("bdi/max_ratio")).unwrap();
         let notes = Mutex::new(Vec::new());
         let observer = |event: &Event| notes.lock().unwrap().push(format!("{event:?}"));
-        drop(Tuning::apply(root.path(), &observer));
+        tuned(root.path(), &observer);
         assert_eq!(notes.lock().unwrap().len(), 1);
-        drop(Tuning::apply(Path::new("/nonexistent"), &observer));
+        tuned(Path::new("/nonexistent"), &observer);
         assert_eq!(notes.lock().unwrap().len(), 1);
     }
 }

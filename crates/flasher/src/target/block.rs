@@ -12,7 +12,6 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bmap::ByteRange;
@@ -46,7 +45,7 @@ pub struct BlockTarget {
     write_direct: AtomicBool,
     can_zero: AtomicBool,
     pacing: Pacing,
-    tuning: Mutex<Tuning>,
+    tuning: Tuning,
 }
 
 impl BlockTarget {
@@ -115,7 +114,7 @@ impl BlockTarget {
             write_direct: AtomicBool::new(true),
             can_zero: AtomicBool::new(true),
             pacing: Pacing::default(),
-            tuning: Mutex::default(),
+            tuning: Tuning::default(),
         })
     }
 
@@ -137,9 +136,11 @@ impl BlockTarget {
         self.logical_block
     }
 
-    /// Puts the device's queue settings back now, for a program that must end without dropping its targets.
-    pub fn restore_settings(&self, observer: &dyn Observer) {
-        self.tuning.lock().unwrap_or_else(std::sync::PoisonError::into_inner).restore(observer);
+    /// What a program calls that must end without dropping its targets: puts the device's queue settings back, or waits
+    /// for who is just doing that, and lets nobody change them again.
+    pub fn at_exit(&self) -> impl FnOnce() + Send + use<> {
+        let tuning = self.tuning.clone();
+        move || tuning.end()
     }
 
     fn whole(&self, action: &'static str) -> impl Fn(io::Error) -> TargetError + '_ {
@@ -153,6 +154,12 @@ impl BlockTarget {
     fn write_through_cache(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
         self.buffered.write_all_at(bytes, at)?;
         self.pacing.wrote(&self.buffered, extent(at, bytes.len()))
+    }
+}
+
+impl Drop for BlockTarget {
+    fn drop(&mut self) {
+        self.tuning.restore(&());
     }
 }
 
@@ -178,9 +185,7 @@ impl Target for BlockTarget {
         let direct = plan.alignment().is_multiple_of(PAGE) && !plan.is_fragmented();
         self.write_direct.store(direct, Ordering::Relaxed);
         if let Ok(folder) = self.system.queue_folder(self.disk.number) {
-            // Held all the while, so that nobody restores in between.
-            let mut tuning = self.tuning.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            *tuning = Tuning::apply(&folder, observer);
+            self.tuning.apply(&folder, observer);
         }
         Ok(())
     }
@@ -229,7 +234,7 @@ impl Target for BlockTarget {
     }
 
     fn commit(&self, _length: u64, observer: &dyn Observer) -> Result<(), TargetError> {
-        self.tuning.lock().unwrap_or_else(std::sync::PoisonError::into_inner).restore(observer);
+        self.tuning.restore(observer);
         if self.disk.partition_of.is_some() {
             return Ok(());
         }

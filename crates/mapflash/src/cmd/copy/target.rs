@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
 
 use bmap::ByteRange;
 use flasher::disk::Disk;
@@ -20,7 +19,7 @@ use crate::error::AppError;
 #[derive(Debug)]
 pub(super) enum Opened {
     /// A block device.
-    Block(Arc<BlockTarget>),
+    Block(Box<BlockTarget>),
     /// A file.
     File {
         /// The file.
@@ -37,7 +36,7 @@ impl Opened {
     pub(super) fn open(path: &Path) -> Result<Self, AppError> {
         if is_block_device(path) {
             let target = BlockTarget::open(path).map_err(|error| AppError::from(error).at_device(true))?;
-            return Ok(Self::Block(Arc::new(target)));
+            return Ok(Self::Block(Box::new(target)));
         }
         let made = if path.exists() { None } else { Some(place::of_new(path)?) };
         Ok(Self::File { target: FileTarget::open(path)?, made })
@@ -84,17 +83,16 @@ impl Opened {
     /// Puts back what was changed on the host, for when the process must stop at once.
     pub(super) fn restore(&self) -> impl FnOnce() + Send + 'static {
         let block = match self {
-            // Weak: who waits for a signal must not keep the target from being dropped, which restores as well.
-            Self::Block(target) => Arc::downgrade(target),
-            _ => Weak::new(),
+            Self::Block(target) => Some(target.at_exit()),
+            _ => None,
         };
         let made = match self {
             Self::File { target, made: Some(path) } => Some((path.clone(), target.identity())),
             _ => None,
         };
         move || {
-            if let Some(target) = block.upgrade() {
-                target.restore_settings(&());
+            if let Some(restore) = block {
+                restore();
             }
             if let Some((path, identity)) = made {
                 take_away(&path, identity);
