@@ -167,6 +167,8 @@ fn swap_space() {
     }
     let bench = Bench::new();
     tool("mkswap", &[bench.disk.text()]);
+    // What is still in the kernel's cache would look like something written later.
+    tool("blockdev", &["--flushbufs", bench.disk.text()]);
     let on = Command::new("swapon").arg(bench.disk.text()).output().unwrap();
     if !on.status.success() {
         return skip("swap_space", &String::from_utf8_lossy(&on.stderr));
@@ -512,15 +514,33 @@ fn early_in_the_body(bench: &Bench) -> u64 {
     u64::try_from(at).unwrap()
 }
 
+/// Copies to a medium that forgets a byte so many times; the byte is returned too. The medium is a thread that watches
+/// its file, and may look too late to change what is read back: then once more.
+fn copy_to_forgetful(times: u32, in_time: impl Fn(&Run) -> bool) -> (Bench, u64, Run) {
+    for attempt in 1.. {
+        let bench = Bench::new();
+        let at = early_in_the_body(&bench);
+        let medium = Forgetful::new(&bench, at, times);
+        let run = bench.copy(&["--verify-target"]);
+        let forgot = medium.forgot();
+        drop(medium);
+        if in_time(&run) {
+            assert!(forgot >= times.min(4), "written and written again three times, not {forgot}");
+            return (bench, at, run);
+        }
+        assert!(attempt < 20, "{run:#?}");
+        println!("the medium forgot {forgot} times, but too late: again");
+    }
+    unreachable!()
+}
+
 #[test]
 fn proof_mends_what_a_medium_lost_once() {
     if !available("proof_mends_what_a_medium_lost_once") {
         return;
     }
-    let bench = Bench::new();
-    let medium = Forgetful::new(&bench, early_in_the_body(&bench), 1);
-    let run = bench.copy(&["--verify-target"]).expect(0);
-    assert_eq!(medium.forgot(), 1);
+    let (bench, _, run) = copy_to_forgetful(1, |run| run.objects().iter().any(|object| object["event"] == "retry"));
+    let run = run.expect(0);
     assert_eq!(run.object("result")["rewritten"], 1, "{run:#?}");
     assert_eq!(run.object("retry")["attempt"], 1);
     holds_the_image(&bench, &bench.held());
@@ -531,12 +551,7 @@ fn proof_names_what_a_medium_cannot_hold() {
     if !available("proof_names_what_a_medium_cannot_hold") {
         return;
     }
-    let bench = Bench::new();
-    let at = early_in_the_body(&bench);
-    let medium = Forgetful::new(&bench, at, u32::MAX);
-    let run = bench.copy(&["--verify-target"]);
-    assert!(medium.forgot() >= 4, "written and written again three times, not {}", medium.forgot());
-    drop(medium);
+    let (bench, at, run) = copy_to_forgetful(u32::MAX, |run| run.status != Some(0));
     let error = error(&run, NOT_HELD);
     let message = error["message"].as_str().unwrap();
     // The piece is named, and the byte lies in it.

@@ -75,7 +75,7 @@ pub(super) fn one(cargo: &Cargo<'_>, display: &Display, cancel: &Cancel) -> Resu
 pub(super) fn four(cargo: &Cargo<'_>, display: &Display, cancel: &Cancel) -> Result<(), AppError> {
     let started = Instant::now();
     let half = cargo.map.mapped_bytes() / 2;
-    let boards = [board(1, "")?, board(2, "")?, board(3, &format!("uboot at {half} power back 700"))?, board(4, "")?];
+    let boards = [board(1, "")?, board(2, "")?, board(3, &format!("uboot enter cut {half} back 700"))?, board(4, "")?];
     let was_lost = AtomicBool::new(false);
     let results = run(cargo, &boards, cancel, &|number, event| {
         if let Event::Lost { .. } = event {
