@@ -25,6 +25,14 @@ pub(crate) struct Item {
     pub(crate) extent: ByteRange,
 }
 
+impl Item {
+    /// From there to there; `None` if that is nothing.
+    pub(crate) fn of(index: usize, from: u64, to: u64) -> Option<Self> {
+        let extent = ByteRange::new(from, to).filter(|extent| !extent.is_empty())?;
+        Some(Self { index, extent })
+    }
+}
+
 /// One part of a download that shell lines take apart.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {

@@ -8,9 +8,9 @@ use bmap::ByteRange;
 
 use super::BoardError;
 use super::check::{Sum, false_claims};
-use super::course::zero_claim;
 use super::place::Place;
 use super::uboot::{Area, Command, Sectors, Uboot};
+use super::zeros::zero_claim;
 
 /// Erased by one command at most: U-Boot waits one second for each group, or for all of them together.
 const STEP: u64 = 32 << 20;

@@ -23,9 +23,9 @@ use bmap::{Algorithm, BlockMap, ByteRange, Digest, Hasher};
 use image::buffer::{AlignedBuffer, BufferPool};
 use image::{Image, ImageError, ImageReader, Wanted};
 
-use super::course::zero_sums;
 use super::fill::{self, Fill};
 use super::packfile::Pack;
+use super::zeros::zero_sums;
 use crate::cancel::Cancel;
 use crate::copy::Reopen;
 use crate::error::{FlashError, RangeMismatch};

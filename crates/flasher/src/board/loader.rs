@@ -11,10 +11,10 @@ use imx_usb::fastboot::Message;
 use super::BoardError;
 use super::batch::{Item, Part};
 use super::check::{Claim, Sum, differing, false_claims};
-use super::course::zero_claim;
 use super::pack::Form;
 use super::place::{Place, To};
 use super::uboot::{Area, Command, Line, SECTOR, Sectors, Uboot};
+use super::zeros::zero_claim;
 
 /// Which boot partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

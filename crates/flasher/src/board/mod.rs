@@ -30,9 +30,11 @@ pub mod packfile;
 mod place;
 mod prepare;
 mod profile;
+mod sums;
 mod turns;
 mod uboot;
 mod wire;
+mod zeros;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -57,7 +59,6 @@ use crate::plan::Plan;
 
 pub use check::Sum;
 pub use connect::{Boards, Which};
-pub use course::{Spent, Sums};
 pub use erase::Erased;
 pub use error::BoardError;
 pub use loader::{BootPart, Loader, LoaderPlaced};
@@ -66,6 +67,7 @@ pub use packfile::{Pack, PackError, PackJob, Packed, make_pack, open_pack};
 pub use place::To;
 pub use prepare::{Wishes, prepare};
 pub use profile::Profile;
+pub use sums::{Spent, Sums};
 pub use uboot::Area;
 pub use wire::Wire;
 
