@@ -1,8 +1,9 @@
-//! Where on a board an image goes.
+//! Where on a board an image goes: as users name it, and as it is found on one board.
 
 use bmap::ByteRange;
 
-use super::uboot::{Area, SECTOR, Sectors};
+use super::error::BoardError;
+use super::uboot::{Area, Line, SECTOR, Sectors, Uboot};
 
 /// What a user may name as the place.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -53,4 +54,41 @@ impl Place {
         let sectors = Sectors::of(extent);
         Sectors { first: sectors.first.saturating_add(self.start.unwrap_or(0) / SECTOR), ..sectors }
     }
+}
+
+/// Where on this board the image goes.
+pub(super) fn resolve(to: &To, uboot: &mut Uboot) -> Result<Place, BoardError> {
+    let profile = uboot.profile.clone();
+    let no_place = |why: &str| BoardError::NoPlace { place: to.clone(), why: why.to_owned() };
+    match to {
+        To::Emmc | To::Sd => {
+            let name = profile.whole.ok_or_else(|| no_place("its fastboot has no name for the whole card"))?;
+            Ok(Place { area: Area::User, start: Some(0), name: Some(name), size: profile.capacity })
+        }
+        To::Partition(name) => {
+            let size = uboot.session.getvar(&format!("partition-size:{name}"));
+            let size = size.map_err(|error| match error.board_says() {
+                Some(says) => no_place(&format!("it says {says:?}")),
+                None => error.into(),
+            })?;
+            let size = imx_usb::fastboot::parse_number(&size).filter(|size| *size > 0);
+            let start = partition_start(uboot, name)?;
+            Ok(Place { area: Area::User, start, name: Some(name.clone()), size })
+        }
+    }
+}
+
+/// Where a partition begins, by U-Boot's own reading of the table; `None` where it does not tell.
+fn partition_start(uboot: &mut Uboot, name: &str) -> Result<Option<u64>, BoardError> {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    if uboot.profile.shell.is_none() || !uboot.profile.values || !plain {
+        return Ok(None);
+    }
+    let text = format!("part start mmc {} {name} fastboot.s", uboot.profile.device);
+    if !uboot.run(&Line { text, bytes: 0 })? {
+        return Ok(None);
+    }
+    let sectors = uboot.value("s")?.unwrap_or_default();
+    let sectors = u64::from_str_radix(sectors.trim_start_matches("0x"), 16).ok();
+    Ok(sectors.and_then(|sectors| sectors.checked_mul(SECTOR)))
 }

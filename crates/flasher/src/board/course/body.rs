@@ -6,8 +6,7 @@
 
 use super::download::{Sending, most};
 use super::known::Known;
-use super::{BATCH, Course};
-use crate::board::AHEAD;
+use super::{AHEAD, BATCH, Course};
 use crate::board::batch::Item;
 use crate::board::error::BoardError;
 use crate::board::place::Place;

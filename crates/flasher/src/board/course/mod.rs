@@ -42,7 +42,10 @@ use crate::plan::Phase;
 use known::Known;
 
 /// The most that is written by one download. As much as the window holds, and then some pieces less.
-pub(super) const BATCH: u64 = 64 << 20;
+const BATCH: u64 = 64 << 20;
+/// Bytes of the image that are read ahead of the fastest board, for all boards together: a batch and what is read while
+/// it is written.
+pub(super) const AHEAD: u64 = BATCH + (16 << 20);
 
 /// How a board is written.
 #[derive(Debug, Clone, Copy)]
