@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say what they expect by unwrapping")]
 
-#[path = "torture/support.rs"]
-#[allow(dead_code, reason = "shared with the torture tests")]
 mod support;
 
 use flasher::board::{Form, Wire};

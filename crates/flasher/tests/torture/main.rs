@@ -10,5 +10,6 @@ mod ports;
 mod shapes;
 mod sources;
 mod stops;
+#[path = "../support/mod.rs"]
 mod support;
 mod unplug;
