@@ -71,6 +71,10 @@ pub struct Setup {
     pub sd: Option<Geometry>,
     /// Bytes of its memory, where they are not the model's. What fastboot announces does not go by it, as in U-Boot.
     pub ram: Option<u64>,
+    /// Has its U-Boot the command `part` (CONFIG_CMD_PART)? Some have not.
+    pub part: bool,
+    /// Variables that its U-Boot starts with, besides its usual ones.
+    pub variables: Vec<(String, String)>,
     /// Where its switches point.
     pub boot: BootMode,
     /// How long things take.
@@ -97,6 +101,8 @@ impl Setup {
             emmc: Geometry::default(),
             sd: None,
             ram: None,
+            part: true,
+            variables: Vec::new(),
             boot: BootMode::Serial,
             timing: Timing::instant(),
             clock: Clock::simulated(),

@@ -16,7 +16,7 @@
 mod command;
 mod flash;
 mod getvar;
-mod gpt;
+pub(crate) mod gpt;
 mod partition;
 mod sparse;
 

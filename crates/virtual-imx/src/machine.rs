@@ -120,6 +120,8 @@ pub struct Machine {
     pub cards: BTreeMap<u32, Emmc>,
     /// The card that `mmc` commands go to.
     pub current: Option<u32>,
+    /// Has its shell the command `part`?
+    pub part: bool,
     /// What is to happen after the last answer.
     pub after: Option<After>,
     /// Commands seen that change the card for ever (`hwpartition`, `rst-function`, `bootpart-resize`), as they were
@@ -146,6 +148,7 @@ impl Machine {
             ram: Ram::new(layout.ram, layout.ram_bytes),
             cards,
             current: Some(layout.emmc),
+            part: true,
             after: None,
             one_way: Vec::new(),
             timing,

@@ -34,6 +34,44 @@ pub fn fbk_bin(model: Model, seed: u8) -> Vec<u8> {
     build(model, seed, FBK_MARK)
 }
 
+/// The front of a card of so many blocks, with a GPT of these partitions: name, first block, how many.
+pub fn gpt(blocks: u64, partitions: &[(&str, u64, u64)]) -> Vec<u8> {
+    const BLOCK: usize = 512;
+    let mut disk = vec![0; 34 * BLOCK];
+    // The protective MBR: one partition of type EE over everything.
+    disk[446 + 4] = 0xee;
+    disk[446 + 8..446 + 12].copy_from_slice(&1u32.to_le_bytes());
+    let all = u32::try_from(blocks.saturating_sub(1)).unwrap_or(u32::MAX);
+    disk[446 + 12..446 + 16].copy_from_slice(&all.to_le_bytes());
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    for (n, (name, first, count)) in partitions.iter().take(128).enumerate() {
+        let entry = &mut disk[2 * BLOCK + n * 128..][..128];
+        // Linux filesystem data, and any identifier.
+        entry[..16].copy_from_slice(&0xe47d_4793_693d_848e_7247_8483_0fc6_3daf_u128.to_le_bytes());
+        entry[16] = u8::try_from(n).unwrap_or(0) + 1;
+        entry[32..40].copy_from_slice(&first.to_le_bytes());
+        entry[40..48].copy_from_slice(&(first + count - 1).to_le_bytes());
+        for (at, unit) in name.encode_utf16().take(36).enumerate() {
+            entry[56 + 2 * at..58 + 2 * at].copy_from_slice(&unit.to_le_bytes());
+        }
+    }
+    let entries = crc32fast::hash(&disk[2 * BLOCK..]);
+    let header = &mut disk[BLOCK..2 * BLOCK];
+    header[..8].copy_from_slice(b"EFI PART");
+    header[8..12].copy_from_slice(&0x0001_0000_u32.to_le_bytes());
+    header[12..16].copy_from_slice(&92u32.to_le_bytes());
+    let numbers = [(24, 1), (32, blocks.saturating_sub(1)), (40, 34), (48, blocks.saturating_sub(34)), (72, 2)];
+    for (at, number) in numbers {
+        header[at..at + 8].copy_from_slice(&u64::to_le_bytes(number));
+    }
+    header[80..84].copy_from_slice(&128u32.to_le_bytes());
+    header[84..88].copy_from_slice(&128u32.to_le_bytes());
+    header[88..92].copy_from_slice(&entries.to_le_bytes());
+    let sum = crc32fast::hash(&header[..92]);
+    header[16..20].copy_from_slice(&sum.to_le_bytes());
+    disk
+}
+
 /// `mark` is what U-Boot begins with.
 fn build(model: Model, seed: u8, mark: &[u8]) -> Vec<u8> {
     match model.rom() {

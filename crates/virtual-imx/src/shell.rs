@@ -14,6 +14,7 @@ mod lz4;
 mod mmc;
 mod number;
 mod parse;
+mod part;
 
 pub use number::hex;
 

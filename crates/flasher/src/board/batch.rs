@@ -9,10 +9,11 @@ use std::sync::Arc;
 use bmap::sparse::split::{Extent, ExtentKind, Layout, Payload, Split, whole};
 use bmap::{BlockRange, BlockSize, ByteRange};
 
+use super::error::BoardError;
 use super::feed::{Dry, Feed};
 use super::fill::Fill;
 use super::pack::Form;
-use super::place::Place;
+use super::place::{Place, not_by_number};
 use super::uboot::{Command, Line, Lines, SECTOR, Uboot};
 use crate::error::FlashError;
 
@@ -257,7 +258,15 @@ pub(crate) enum Does {
 
 /// The shell lines that write a download of parts. `apart`: inflating and writing the largest one are lines of their own,
 /// so that each can be timed.
-pub(crate) fn lines(parts: &[Part], uboot: &Uboot, place: &Place, apart: bool) -> Vec<(Does, Line)> {
+///
+/// # Errors
+/// [`BoardError::Cannot`] where the place lies is not known.
+pub(crate) fn lines(
+    parts: &[Part],
+    uboot: &Uboot,
+    place: &Place,
+    apart: bool,
+) -> Result<Vec<(Does, Line)>, BoardError> {
     let profile = &uboot.profile;
     let buffer = profile.buffer.unwrap_or(0);
     let scratch = profile.scratch.as_ref().map_or(0, |scratch| scratch.start);
@@ -267,7 +276,7 @@ pub(crate) fn lines(parts: &[Part], uboot: &Uboot, place: &Place, apart: bool) -
     let largest = largest.filter(|_| apart).map(|part| part.at);
     for part in parts {
         let from = buffer.saturating_add(part.at);
-        let sectors = place.sectors(part.item.extent);
+        let sectors = place.sectors(part.item.extent).ok_or_else(not_by_number)?;
         let len = part.item.extent.len();
         match part.form {
             Form::Raw => lines.add(&[Command::Write { from, sectors }], len),
@@ -292,5 +301,5 @@ pub(crate) fn lines(parts: &[Part], uboot: &Uboot, place: &Place, apart: bool) -
     }
     let rest = lines.finish().into_iter().map(|line| (Does::All, line));
     timed.extend(rest);
-    timed
+    Ok(timed)
 }

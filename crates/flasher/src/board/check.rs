@@ -4,11 +4,10 @@
 //! name, unless values come back from the board: then one line marks each piece.
 
 use bmap::{ByteRange, Digest};
-use imx_usb::fastboot::FastbootError;
 
 use super::BoardError;
 use super::batch::Part;
-use super::place::Place;
+use super::place::{Place, not_by_number};
 use super::uboot::{Command, Line, Lines, PREFIX, SECTOR, Sectors, Uboot, join};
 
 /// By what a board judges.
@@ -52,11 +51,11 @@ const MARKS: usize = 56;
 const AT_ONCE: u64 = 256 << 20;
 
 impl Claim {
-    fn commands(&self, place: &Place, sum: Sum, scratch: u64) -> Vec<Command> {
-        let sectors = place.sectors(self.extent);
+    fn commands(&self, place: &Place, sum: Sum, scratch: u64) -> Result<Vec<Command>, BoardError> {
+        let sectors = place.sectors(self.extent).ok_or_else(not_by_number)?;
         let len = self.extent.len();
         let read = Command::Read { to: scratch, sectors };
-        match sum {
+        Ok(match sum {
             Sum::Crc32 => vec![read, Command::Crc32 { at: scratch, len, crc32: self.crc32 }],
             Sum::Sha256 => vec![read, Command::Sha256 { at: scratch, len, digest: self.sha256 }],
             // Only zeros can be compared with nothing that was sent: with zeros made there, behind what is read.
@@ -65,7 +64,7 @@ impl Claim {
                 let make = Command::Zeros { at: zeros, len };
                 vec![read, make, Command::Compare { one: scratch, other: zeros, len }]
             }
-        }
+        })
     }
 
     fn bytes(&self) -> u64 {
@@ -98,7 +97,7 @@ pub(crate) fn false_claims(
                 break;
             }
             let mut more = lines.clone();
-            more.add(&claim.commands(place, sum, scratch), claim.bytes());
+            more.add(&claim.commands(place, sum, scratch)?, claim.bytes());
             if more.len() > 1 && to > from {
                 break;
             }
@@ -129,7 +128,7 @@ fn run_all(uboot: &mut Uboot, lines: &[Line]) -> Result<bool, BoardError> {
 
 /// Which parts of a download that was just written do not read back as they were sent, by their place among `parts`.
 /// Raw parts only: of others the board holds another form.
-pub(crate) fn differing(uboot: &mut Uboot, place: &Place, parts: &[Part]) -> Result<Vec<usize>, FastbootError> {
+pub(crate) fn differing(uboot: &mut Uboot, place: &Place, parts: &[Part]) -> Result<Vec<usize>, BoardError> {
     let scratch = uboot.profile.scratch.as_ref().map_or(0, |scratch| scratch.start);
     let buffer = uboot.profile.buffer.unwrap_or(0);
     let mut bad = Vec::new();
@@ -140,7 +139,7 @@ pub(crate) fn differing(uboot: &mut Uboot, place: &Place, parts: &[Part]) -> Res
         while done < part.item.extent.len() {
             let len = most.min(part.item.extent.len() - done);
             let extent = ByteRange::at(part.item.extent.start().saturating_add(done), len);
-            let sectors = place.sectors(extent.unwrap_or(part.item.extent));
+            let sectors = place.sectors(extent.unwrap_or(part.item.extent)).ok_or_else(not_by_number)?;
             let other = buffer.saturating_add(part.at).saturating_add(done);
             let commands = [
                 uboot.select(place.area),
@@ -175,7 +174,9 @@ fn halve(
     for (at, half) in [(0, group.get(..middle)), (middle, group.get(middle..))] {
         let half = half.unwrap_or_default();
         let mut lines = Lines::new(uboot.profile.line, &[uboot.select(place.area)]);
-        half.iter().for_each(|claim| lines.add(&claim.commands(place, sum, scratch), claim.bytes()));
+        for claim in half {
+            lines.add(&claim.commands(place, sum, scratch)?, claim.bytes());
+        }
         if !run_all(uboot, &lines.finish())? {
             halve(uboot, place, half, from + at, sum, bad)?;
         }
@@ -206,7 +207,7 @@ pub(crate) fn true_claims(
         let mut line = Line { text: begin.clone(), bytes: 0 };
         let mut count = 0;
         for claim in claims.get(at..).unwrap_or_default().iter().take(MARKS) {
-            let claim_line = join(&claim.commands(place, sum, scratch));
+            let claim_line = join(&claim.commands(place, sum, scratch)?);
             let part = format!("if {claim_line}; then setenv m ${{m}}1; else setenv m ${{m}}0; fi; ");
             if count > 0 && line.text.len() + part.len() > limit {
                 break;

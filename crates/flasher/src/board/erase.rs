@@ -8,8 +8,8 @@ use bmap::ByteRange;
 
 use super::BoardError;
 use super::check::{Sum, false_claims};
-use super::place::Place;
-use super::uboot::{Area, Command, Sectors, Uboot};
+use super::place::{Place, not_by_number};
+use super::uboot::{Area, Command, Uboot};
 use super::zeros::zero_claim;
 
 /// Erased by one command at most: U-Boot waits one second for each group, or for all of them together.
@@ -54,7 +54,7 @@ pub(super) fn erase(
         while at < inside.end() {
             let step = ByteRange::new(at, inside.end().min(at.saturating_add(STEP.max(group))));
             let Some(step) = step else { break };
-            let sectors: Sectors = place.sectors(step);
+            let sectors = place.sectors(step).ok_or_else(not_by_number)?;
             let commands = [uboot.select(Area::User), Command::Erase { sectors }];
             if !uboot.command(&commands, step.len())? {
                 break;

@@ -12,8 +12,8 @@ use super::BoardError;
 use super::batch::{Item, Part};
 use super::check::{Claim, Sum, differing, false_claims};
 use super::pack::Form;
-use super::place::{Place, To};
-use super::uboot::{Area, Command, Line, SECTOR, Sectors, Uboot};
+use super::place::{Place, To, not_by_number};
+use super::uboot::{Area, Command, Line, SECTOR, Uboot};
 use super::zeros::zero_claim;
 
 /// Which boot partition.
@@ -135,14 +135,14 @@ fn write(
     for attempt in 0..=attempts {
         uboot.session.download_all(&padded)?;
         let write = |from: u64, extent: ByteRange| {
-            let sectors: Sectors = place.sectors(extent);
-            Command::Write { from: from.saturating_add(extent.start()), sectors }
+            let sectors = place.sectors(extent).ok_or_else(not_by_number)?;
+            Ok::<_, BoardError>(Command::Write { from: from.saturating_add(extent.start()), sectors })
         };
         // From where the zeros are; then from where the loader is.
         let steps = [(buffer, first, zero_claim(first)), (body, rest, claim(rest)), (body, first, claim(first))];
         let mut wrong = None;
         for (from, extent, claim) in steps.iter().filter(|(_, extent, _)| !extent.is_empty()) {
-            let wrote = uboot.command(&[uboot.select(area), write(*from, *extent)], extent.len())?;
+            let wrote = uboot.command(&[uboot.select(area), write(*from, *extent)?], extent.len())?;
             let right = match sum {
                 Some(Sum::Compare) => {
                     let at = from.saturating_sub(buffer).saturating_add(extent.start());

@@ -3,7 +3,8 @@
 use bmap::ByteRange;
 
 use super::error::BoardError;
-use super::uboot::{Area, Line, SECTOR, Sectors, Uboot};
+use super::profile::Profile;
+use super::uboot::{Area, Line, PREFIX, SECTOR, Sectors, Uboot};
 
 /// What a user may name as the place.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -49,11 +50,27 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The sectors of the card that hold an extent of the image. Whole sectors, rounded outwards.
-    pub(crate) fn sectors(&self, extent: ByteRange) -> Sectors {
+    /// The sectors of the card that hold an extent of the image. Whole sectors, rounded outwards. `None` where it is not
+    /// known where the place begins, or for what would reach past its end: nothing may be read or written by number then.
+    pub(crate) fn sectors(&self, extent: ByteRange) -> Option<Sectors> {
+        let start = self.start.filter(|start| start.is_multiple_of(SECTOR))?;
+        let end = extent.end().checked_next_multiple_of(SECTOR)?;
+        if self.size.is_some_and(|size| end > size) {
+            return None;
+        }
         let sectors = Sectors::of(extent);
-        Sectors { first: sectors.first.saturating_add(self.start.unwrap_or(0) / SECTOR), ..sectors }
+        Some(Sectors { first: sectors.first.checked_add(start / SECTOR)?, ..sectors })
     }
+
+    /// Can this U-Boot write parts of a download here by number? Otherwise only fastboot finds the place, by its name.
+    pub(crate) fn takes_parts(&self, profile: &Profile) -> bool {
+        self.start.is_some() && profile.can_place()
+    }
+}
+
+/// Why nothing is done to a place by numbers of sectors.
+pub(crate) fn not_by_number() -> BoardError {
+    BoardError::Cannot { what: "read or write there by number", why: "where the place lies on the card is not known" }
 }
 
 /// Where on this board the image goes.
@@ -72,23 +89,52 @@ pub(super) fn resolve(to: &To, uboot: &mut Uboot) -> Result<Place, BoardError> {
                 None => error.into(),
             })?;
             let size = imx_usb::fastboot::parse_number(&size).filter(|size| *size > 0);
-            let start = partition_start(uboot, name)?;
+            let start = partition_start(uboot, name, size)?;
             Ok(Place { area: Area::User, start, name: Some(name.clone()), size })
         }
     }
 }
 
-/// Where a partition begins, by U-Boot's own reading of the table; `None` where it does not tell.
-fn partition_start(uboot: &mut Uboot, name: &str) -> Result<Option<u64>, BoardError> {
+/// Where a partition begins, by U-Boot's own reading of the table; `None` where it does not tell, or where its fastboot
+/// may mean something else by that name: what has another length, a window or a partition that the name stands for.
+fn partition_start(uboot: &mut Uboot, name: &str, size: Option<u64>) -> Result<Option<u64>, BoardError> {
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    if uboot.profile.shell.is_none() || !uboot.profile.values || !plain {
+    // To `part` what begins with a digit may be a partition's number.
+    let number = name.starts_with(|c: char| c.is_ascii_digit());
+    if uboot.profile.shell.is_none() || !uboot.profile.values || !plain || number {
         return Ok(None);
     }
-    let text = format!("part start mmc {} {name} fastboot.s", uboot.profile.device);
-    if !uboot.run(&Line { text, bytes: 0 })? {
-        return Ok(None);
+    // NXP's fastboot has fixed names that no table can change, and no others that stand for something.
+    if uboot.profile.is_nxp() {
+        if NXP_NAMES.contains(&name) {
+            return Ok(None);
+        }
+    } else {
+        for kind in ["fastboot_partition_alias", "fastboot_raw_partition"] {
+            let text = format!("env exists {kind}_{name}");
+            if text.len() + PREFIX > uboot.profile.line || uboot.run(&Line { text, bytes: 0 })? {
+                return Ok(None);
+            }
+        }
     }
-    let sectors = uboot.value("s")?.unwrap_or_default();
-    let sectors = u64::from_str_radix(sectors.trim_start_matches("0x"), 16).ok();
-    Ok(sectors.and_then(|sectors| sectors.checked_mul(SECTOR)))
+    let mut told = |what: &str, variable: &str| -> Result<Option<u64>, BoardError> {
+        // What an earlier command left in the variable is no answer.
+        let text = format!("setenv fastboot.{variable}");
+        if !uboot.run(&Line { text, bytes: 0 })? {
+            return Ok(None);
+        }
+        let text = format!("part {what} mmc {} {name} fastboot.{variable}", uboot.profile.device);
+        if !uboot.run(&Line { text, bytes: 0 })? {
+            return Ok(None);
+        }
+        let sectors = uboot.value(variable)?.unwrap_or_default();
+        let sectors = u64::from_str_radix(sectors.trim().trim_start_matches("0x"), 16).ok();
+        Ok(sectors.and_then(|sectors| sectors.checked_mul(SECTOR)))
+    };
+    let (start, len) = (told("start", "s")?, told("size", "n")?);
+    // At sector 0 there is a table, and no partition.
+    Ok(start.filter(|start| *start > 0 && len.is_some() && len == size))
 }
+
+/// What NXP's fastboot calls places that are none of the table's.
+const NXP_NAMES: [&str; 6] = ["all", "bootloader", "bootloader0", "gpt", "mcu_os", "tos"];

@@ -48,6 +48,11 @@ impl Profile {
         self.shell.is_some() && self.buffer.is_some()
     }
 
+    /// Is it NXP's tree? Only its fastboot calls the whole card so.
+    pub(crate) fn is_nxp(&self) -> bool {
+        self.whole.as_deref() == Some("all")
+    }
+
     /// Can it make sums of what it holds?
     pub(crate) fn can_sum(&self) -> bool {
         self.can_judge() && (self.crc32_verify || self.sha256)

@@ -10,7 +10,9 @@
 use std::time::Duration;
 
 use super::pack::Form;
+use super::place::Place;
 use super::profile::Profile;
+use super::uboot::Area;
 
 /// What a user may choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,10 +80,10 @@ fn best_inflate(form: Form) -> f64 {
 }
 
 impl Costs {
-    pub(crate) fn new(wire: Wire, profile: &Profile, user_area: bool) -> Self {
-        let place = profile.can_place();
-        let lz4 = (place && profile.unlz4 && profile.scratch_bytes() > 0).then_some(Form::Lz4);
-        let gzip = (place && profile.gzwrite && user_area).then_some(Form::Gzip);
+    pub(crate) fn new(wire: Wire, profile: &Profile, place: &Place) -> Self {
+        let parts = place.takes_parts(profile);
+        let lz4 = (parts && profile.unlz4 && profile.scratch_bytes() > 0).then_some(Form::Lz4);
+        let gzip = (parts && profile.gzwrite && place.area == Area::User).then_some(Form::Gzip);
         let wanted = |form: &Form| match wire {
             Wire::Auto => true,
             Wire::Only(only) => only == *form,
@@ -214,8 +216,12 @@ mod tests {
         }
     }
 
+    fn card() -> Place {
+        Place { area: Area::User, start: Some(0), name: Some("all".to_owned()), size: None }
+    }
+
     fn settle(bus: u32, ratio: impl Fn(Form) -> f64) -> (Vec<Form>, Form) {
-        let mut costs = Costs::new(Wire::Auto, &profile(), true);
+        let mut costs = Costs::new(Wire::Auto, &profile(), &card());
         let mut tried = Vec::new();
         while let Some(form) = costs.trial(&ratio) {
             tried.push(form);
@@ -253,12 +259,18 @@ mod tests {
 
     #[test]
     fn what_does_not_pack_goes_raw() {
-        let mut costs = Costs::new(Wire::Only(Form::Lz4), &profile(), true);
+        let mut costs = Costs::new(Wire::Only(Form::Lz4), &profile(), &card());
         assert!(costs.gains(Form::Lz4, 100, 50) && !costs.gains(Form::Lz4, 100, 100));
         costs.worked(Form::Raw, 100, Duration::from_secs(1));
         assert_eq!(costs.favourite(&|_| 1.0), Form::Lz4);
         let none = Profile { shell: None, ..profile() };
-        assert_eq!(Costs::new(Wire::Only(Form::Gzip), &none, true).favourite(&|_| 9.0), Form::Raw);
-        assert!(!Costs::new(Wire::Auto, &none, true).may_pack());
+        assert_eq!(Costs::new(Wire::Only(Form::Gzip), &none, &card()).favourite(&|_| 9.0), Form::Raw);
+        assert!(!Costs::new(Wire::Auto, &none, &card()).may_pack());
+        // Where the place lies is not known: what is inflated could only be written somewhere.
+        let somewhere = Place { start: None, ..card() };
+        for form in [Form::Lz4, Form::Gzip] {
+            let costs = Costs::new(Wire::Only(form), &profile(), &somewhere);
+            assert_eq!((costs.favourite(&|_| 9.0), costs.takes(form)), (Form::Raw, false));
+        }
     }
 }

@@ -186,6 +186,10 @@ impl State {
                     Some(bytes) => machine.with_ram(bytes),
                     None => machine,
                 });
+                machine.part = self.setup.part;
+                for (name, value) in &self.setup.variables {
+                    machine.set_env(name, value);
+                }
                 let serial = self.serial(Stage::UBoot);
                 let server = Fastboot::new(&mut machine, &serial);
                 Program::UBoot(machine, server)

@@ -12,11 +12,11 @@ const MAX_ENTRIES: usize = 128;
 
 /// A partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) number: u32,
-    pub(super) name: String,
-    pub(super) first: u64,
-    pub(super) last: u64,
+pub(crate) struct Entry {
+    pub(crate) number: u32,
+    pub(crate) name: String,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -51,7 +51,7 @@ pub(super) fn is_valid(primary: &[u8]) -> bool {
 }
 
 /// The partitions of a card, up to the first entry that is not used.
-pub(super) fn entries(card: &Emmc) -> Vec<Entry> {
+pub(crate) fn entries(card: &Emmc) -> Vec<Entry> {
     let Some(primary) = card.peek(Area::User, 0, PRIMARY_BYTES) else { return Vec::new() };
     let entries = table(&primary).unwrap_or_default();
     let used = entries.chunks_exact(ENTRY).take_while(|entry| entry[..16] != [0; 16]);

@@ -7,7 +7,7 @@ use crate::machine::{After, Halt, Machine};
 use crate::model::Tree;
 
 use super::number::{dec, hex, signed};
-use super::{boot, check, inflate, mmc};
+use super::{boot, check, inflate, mmc, part};
 
 pub(super) fn run(machine: &mut Machine, name: &str, args: &[&str]) -> Result<i32, Halt> {
     let (base, width) = name.split_once('.').unwrap_or((name, ""));
@@ -32,6 +32,7 @@ pub(super) fn run(machine: &mut Machine, name: &str, args: &[&str]) -> Result<i3
             0
         }
         "mmc" => return mmc::run(machine, args),
+        "part" if machine.part => part::run(machine, args),
         "crc32" if nxp => return check::crc32(machine, args),
         "hash" => return check::hash(machine, args),
         "cmp" => return check::cmp(machine, width, args),

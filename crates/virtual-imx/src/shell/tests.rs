@@ -143,6 +143,31 @@ fn blocks_of_cards() {
 }
 
 #[test]
+fn what_the_table_says_of_partitions() {
+    let mut machine = machine(Tree::Nxp);
+    let table = crate::sample::gpt(131_072, &[("boot", 2048, 100), ("my data", 4096, 8)]);
+    assert!(machine.cards.get_mut(&2).unwrap().poke(Area::User, 0, &table));
+    let lines = [
+        "part start mmc 2 boot fastboot.s",
+        "part size mmc 2 boot fastboot.n",
+        "part start mmc 2 2 two",
+        "part start mmc 2 \"my data\" data",
+        "part start mmc 2 none x",
+        "part start mmc 2 my data x",
+        "part start mmc 0 boot x",
+        "part start mmc 1 boot x",
+        "part list mmc 2",
+    ];
+    assert_eq!(statuses(&mut machine, &lines), [0, 0, 0, 0, 1, 1, 1, 1, 1]);
+    let values: Vec<_> =
+        ["fastboot.s", "fastboot.n", "two", "data"].iter().map(|name| machine.env(name).unwrap()).collect();
+    assert_eq!(values, ["800", "64", "1000", "1000"]);
+    assert_eq!(machine.env("x"), None);
+    machine.part = false;
+    assert_eq!(statuses(&mut machine, &lines[..1]), [1]);
+}
+
+#[test]
 fn the_boot_switch() {
     let mut machine = machine(Tree::Nxp);
     assert_eq!(

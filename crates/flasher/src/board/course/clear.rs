@@ -41,7 +41,7 @@ impl Course<'_> {
         let batch = batch::zeros(self.ground.feed, fills, size)?;
         self.state = TargetState::Mixed { written: 0 };
         for attempt in 0..=self.how.attempts {
-            let costs = &mut Costs::new(Wire::Only(Form::Raw), &uboot.profile.clone(), true);
+            let costs = &mut Costs::new(Wire::Only(Form::Raw), &uboot.profile.clone(), place);
             self.send(uboot, place, &batch, costs, Sending::default())?;
             let Some(sum) = self.how.proof else { break };
             let claims: Vec<Claim> = ranges.iter().map(|extent| zero_claim(*extent)).collect();

@@ -43,6 +43,9 @@ impl<'a> Course<'a> {
         let start = uboot.now();
         let mut parts = Vec::with_capacity(items.len());
         let mut gained = false;
+        // Packed bytes are of no use where fastboot alone can write.
+        let by_number = place.takes_parts(&uboot.profile);
+        let form = if by_number { form } else { Form::Raw };
         if form != Form::Raw {
             ground.packer.want(items.iter().map(|item| item.index), form);
         }
@@ -59,7 +62,7 @@ impl<'a> Course<'a> {
             gained |= packed.is_some();
             parts.push((item, packed));
         }
-        let batch = if gained || place.name.is_none() || self.compares() {
+        let batch = if by_number && (gained || place.name.is_none() || self.compares()) {
             Ok(batch::parts(form, parts))
         } else {
             batch::split(ground.feed, parts.into_iter().map(|(item, _)| item).collect(), self.image_size())

@@ -71,7 +71,7 @@ impl Course<'_> {
         steps: LastSteps,
     ) -> Result<(), BoardError> {
         let steps = steps.0.into_iter().filter(|items| !items.is_empty());
-        if uboot.profile.can_place() && place.start.is_some() {
+        if place.takes_parts(&uboot.profile) {
             let parts: Vec<_> = steps.flatten().map(|item| (item, None)).collect();
             if parts.is_empty() {
                 return Ok(());

@@ -32,7 +32,7 @@ use super::pack::Packer;
 use super::place::{Place, To};
 use super::sums::{Spent, Sums};
 use super::turns::{SharedBus, Turns};
-use super::uboot::{Area, Uboot};
+use super::uboot::Uboot;
 use super::wire::{Costs, Wire};
 use crate::cancel::Cancel;
 use crate::error::TargetState;
@@ -172,7 +172,7 @@ impl<'a> Course<'a> {
         {
             return Err(BoardError::TooSmall { place: to.clone(), image, capacity });
         }
-        let mut costs = Costs::new(self.how.wire, &uboot.profile, place.area == Area::User);
+        let mut costs = Costs::new(self.how.wire, &uboot.profile, place);
         let delta = self.known.contains(&Known::Perhaps);
         if !delta {
             self.clear(uboot, place)?;

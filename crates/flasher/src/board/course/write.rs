@@ -73,7 +73,7 @@ impl Course<'_> {
     ) -> Result<(), BoardError> {
         let (mut all, mut inflating, mut writing) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
         let (mut whole, mut timed, mut again) = (0, 0, false);
-        for (does, line) in batch::lines(parts, uboot, place, apart) {
+        for (does, line) in batch::lines(parts, uboot, place, apart)? {
             let start = uboot.now();
             if !uboot.run(&line)? {
                 again = true;

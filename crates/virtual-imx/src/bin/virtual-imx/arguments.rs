@@ -20,6 +20,7 @@ A board is MODEL[,KEY=VALUE…]. Models: imx8mm, imx8mn, imx8mp, imx93, imx8qxp,
   boots=system|fbk      what U-Boot boots: something that is not on USB, or an initramfs with FBK (system)
   emmc=SIZE sd=SIZE     bytes of its eMMC (15758000128) and of a card in its SD slot (none); K, M, G are powers of 1024
   ram=SIZE              bytes of memory (2G)
+  part=yes|no           whether its U-Boot has the command `part` (yes)
   erased=00|ff          what erased bytes of its eMMC read as (00)
   file=PATH             keeps the user area of the eMMC in this file
 

@@ -74,6 +74,7 @@ impl Spec {
             ("boots", "fbk") => setup.fbk = true,
             ("emmc", bytes) => setup.emmc.user_bytes = size(bytes)?,
             ("sd", bytes) => setup.sd = Some(Geometry { user_bytes: size(bytes)?, ..Geometry::default() }),
+            ("part", "yes" | "no") => setup.part = value == "yes",
             ("ram", bytes) => setup.ram = Some(size(bytes)?),
             ("erased", "00") => setup.emmc.erased = 0,
             ("erased", "ff") => setup.emmc.erased = 0xff,
