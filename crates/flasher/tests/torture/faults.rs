@@ -4,11 +4,14 @@
 use std::time::Duration;
 
 use flasher::TargetState;
-use flasher::board::{Before, Which};
+use flasher::board::{Before, BoardError, Profile, Which};
+use flasher::event::{Event, Stage};
+use virtual_imx::emmc::Area;
 use virtual_imx::fault::script;
 use virtual_imx::model::Model;
+use virtual_imx::sample::flash_bin;
 
-use crate::support::{Run, Scene, assert_good, board, in_full};
+use crate::support::{OLD, Run, Scene, assert_good, board, in_full};
 
 /// The longest that any one fault may take: a board's own time.
 const DEADLINE: Duration = Duration::from_secs(240);
@@ -130,4 +133,87 @@ fn on_the_way_to_u_boot() {
             ("loader enter power back 300", "it came back in"),
         ],
     );
+}
+
+/// What a loader fetches is stored wrong: the loader is not left to be found, and what is told is true.
+#[test]
+fn a_head_that_is_not_held_does_not_start() {
+    type Change = fn(&mut Profile);
+    let changes: [(Change, bool); 3] = [
+        (|_| {}, true),
+        (|profile| profile.crc32_verify = false, true),
+        (|profile| (profile.crc32_verify, profile.sha256) = (false, false), false),
+    ];
+    let model = Model::Imx8mm;
+    let scene = Scene::new(model, 1);
+    // Sectors of the loader's body, beside its first, of the table, and the one where it is looked for.
+    for bad in ["80 81", "67 68", "1 2", "66 67"] {
+        for (change, sums) in changes {
+            // The zeros in front are there already, and stay when they are written: only the image's bytes are lost.
+            let what = format!("{bad} {sums}");
+            let board = board(model, 0);
+            let mut run = Run::new(&scene, std::slice::from_ref(&board));
+            run.change = change;
+            let (watched, laid) = (board.clone(), std::sync::Once::new());
+            let faults = format!("uboot cmd 1 download bad user {bad} lost");
+            let mixed = std::sync::Mutex::new(None);
+            let look = |_: usize, event: &Event| {
+                if matches!(event, Event::Stage { stage: Stage::Head, .. }) {
+                    laid.call_once(|| watched.add_faults(script(&faults).unwrap()));
+                }
+                if let Ok(loader) = watched.bootable()
+                    && loader.bytes[..] != flash_bin(model, 1)[..loader.bytes.len()]
+                    && loader.bytes[..] != flash_bin(model, OLD)[..loader.bytes.len()]
+                {
+                    *mixed.lock().unwrap() = Some(format!("{event:?}"));
+                }
+            };
+            let result = run.watched(&look).remove(0);
+            assert!(matches!(result.error, Some(BoardError::NotHeld { .. })), "{what}: {:?}", result.error);
+            assert!(matches!(result.state, TargetState::NoHead { .. }), "{what}: {:?}", result.state);
+            assert!(board.bootable().is_err(), "{what}: it would start");
+            assert!(
+                board.emmc(|card| card.peek(Area::User, 0, 4096).unwrap()) == [0; 4096],
+                "{what}: no table is left"
+            );
+            assert_eq!(mixed.lock().unwrap().take(), None, "{what}: a mix would have started");
+            // The first of them is written right the next time.
+            board.emmc(virtual_imx::emmc::Emmc::repair);
+            assert_good(&run.one(), &what);
+            assert!(scene.is_on(&board));
+        }
+    }
+}
+
+/// Pulled while something of the head is sent again.
+#[test]
+fn unplugged_while_the_head_is_mended() {
+    let model = Model::Imx8mm;
+    let scene = Scene::new(model, 1);
+    // Not in the very last sector: until it is written nothing can be known of it.
+    for at in [100, 512, 33 * 1024 + 600, 36_000] {
+        for n in 1..=12 {
+            let what = format!("byte {at}, download {n} of the head");
+            let board = board(model, 0);
+            let mut run = Run::new(&scene, std::slice::from_ref(&board));
+            run.options.before = Before::Resume;
+            let (watched, laid) = (board.clone(), std::sync::Once::new());
+            let faults = format!("uboot cmd 1 download weak user {at} 4 1; uboot cmd {n} UCmd unplug never");
+            let look = |_: usize, event: &Event| {
+                if matches!(event, Event::Stage { stage: Stage::Head, .. }) {
+                    laid.call_once(|| watched.add_faults(script(&faults).unwrap()));
+                }
+            };
+            let result = run.watched(&look).remove(0);
+            scene.assert_no_mix(&board, &what);
+            if result.error.is_none() {
+                assert!(scene.is_on(&board), "{what}");
+                continue;
+            }
+            board.plug("1-1");
+            board.power_cycle();
+            assert_good(&run.one(), &what);
+            assert!(scene.is_on(&board), "{what}");
+        }
+    }
 }

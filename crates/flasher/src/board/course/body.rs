@@ -138,7 +138,7 @@ impl Course<'_> {
             fits
         });
         self.ground.packer.want(next.copied(), form);
-        self.send(uboot, place, &batch, costs, Sending { body: true, apart: tried })?;
+        self.send(uboot, place, &batch, costs, Sending { body: true, apart: tried, once: false })?;
         for index in pieces {
             self.know_sent(*index);
             self.journal.sent(*index);

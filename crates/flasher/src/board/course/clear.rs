@@ -5,7 +5,6 @@ use bmap::ByteRange;
 
 use super::Course;
 use super::download::Sending;
-use super::known::Known;
 use crate::board::batch;
 use crate::board::check::{Claim, false_claims};
 use crate::board::erase::erase;
@@ -63,7 +62,7 @@ impl Course<'_> {
         self.state = TargetState::NoHead { written: self.sums.written };
         // From here on the whole head must be written, whatever was there.
         for index in self.pieces(Phase::Head) {
-            self.know(index, Known::Nothing);
+            self.unknow(index);
         }
         Ok(())
     }

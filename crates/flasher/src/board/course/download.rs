@@ -27,6 +27,8 @@ pub(super) struct Sending {
     pub(super) body: bool,
     /// What the board does with it is timed apart.
     pub(super) apart: bool,
+    /// What is found wrong by comparing is not written again at once.
+    pub(super) once: bool,
 }
 
 impl<'a> Course<'a> {
@@ -172,7 +174,7 @@ impl<'a> Course<'a> {
         self.carry_out(uboot, place, batch, costs, sending.apart)?;
         self.spent.card = self.spent.card.saturating_add(uboot.now().saturating_sub(started));
         self.account(batch);
-        self.compare_sent(uboot, place, batch, costs)?;
+        self.compare_sent(uboot, place, batch, costs, if sending.once { 0 } else { self.how.attempts })?;
         self.stage_done = base.saturating_add(writes);
         self.sums.written = self.sums.written.saturating_add(writes);
         if let TargetState::NoHead { written } | TargetState::Mixed { written } = &mut self.state {

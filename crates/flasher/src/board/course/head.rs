@@ -1,5 +1,6 @@
 //! The head: what lies in front of the first partition. It is cleared before it is written, and what a ROM looks for
-//! comes at the very end.
+//! comes at the very end, when all else is proven. What is found wrong then is cleared again before it is mended, and
+//! stays cleared if it cannot be: a head that is not held does not start.
 
 use bmap::ByteRange;
 
@@ -50,16 +51,84 @@ impl Course<'_> {
             }
             rest.extend(Item::of(*index, at, end));
         }
-        // A board that is lost from here on has an unknown head.
-        self.state = TargetState::HeadIncomplete;
-        self.send_plain(uboot, place, costs, rest)?;
-        self.last(uboot, place, costs, last)?;
-        head.iter().for_each(|index| self.know_sent(*index));
+        if first.is_empty() {
+            // Nothing was cleared: what is there of the old head and the new one is a mix.
+            self.state = TargetState::HeadIncomplete;
+        }
+        self.rest_of_head(uboot, place, costs, rest)?;
+        self.front_of_head(uboot, place, costs, &head, &last)?;
         self.state = TargetState::WrittenUnproven;
-        if let Some(sum) = self.how.proof {
-            self.prove(uboot, place, costs, Phase::Head, Stage::Head, sum)?;
+        for index in head {
+            if self.how.proof.is_some() && self.known.get(index) != Some(&Known::Proven) {
+                self.know_proven(index);
+            }
+        }
+        self.journal.flush();
+        Ok(())
+    }
+
+    /// What nothing starts from, proven before anything can start it.
+    fn rest_of_head(
+        &mut self,
+        uboot: &mut Uboot,
+        place: &Place,
+        costs: &mut Costs,
+        mut items: Vec<Item>,
+    ) -> Result<(), BoardError> {
+        for attempt in 0..=self.how.attempts {
+            self.send_plain(uboot, place, costs, items.clone())?;
+            items = self.not_held(uboot, place, &items)?;
+            if items.is_empty() {
+                return Ok(());
+            }
+            if attempt == self.how.attempts {
+                let pieces = items.iter().map(|item| item.extent).collect();
+                return Err(BoardError::NotHeld { pieces, attempts: attempt });
+            }
+            items.iter().for_each(|item| self.again(item.extent, attempt + 1));
         }
         Ok(())
+    }
+
+    /// The blocks that were cleared, in the order of their steps, each proven before the next. Where one was stored wrong,
+    /// all are cleared again before anything else is done: a loader that is found must not lie among wrong bytes, not
+    /// even while they are sent again.
+    fn front_of_head(
+        &mut self,
+        uboot: &mut Uboot,
+        place: &Place,
+        costs: &mut Costs,
+        head: &[usize],
+        last: &LastSteps,
+    ) -> Result<(), BoardError> {
+        for attempt in 0..=self.how.attempts {
+            self.clear(uboot, place)?;
+            // If the board is lost from here on it may have all of the head.
+            head.iter().for_each(|index| self.know_sent(*index));
+            self.state = TargetState::HeadIncomplete;
+            let Err(error) = self.last(uboot, place, costs, last) else { return Ok(()) };
+            let pieces = match error {
+                BoardError::NotHeld { pieces, .. } => pieces,
+                error @ BoardError::Refused { .. } => return Err(self.taken_back(uboot, place, error)),
+                error => return Err(error),
+            };
+            if attempt == self.how.attempts {
+                return Err(self.taken_back(uboot, place, BoardError::NotHeld { pieces, attempts: attempt }));
+            }
+            pieces.iter().for_each(|extent| self.again(*extent, attempt + 1));
+            self.cleared = false;
+        }
+        Ok(())
+    }
+
+    /// Clears what could start what was not stored right. If that fails too, the first error is what has to be seen to,
+    /// and nothing is said of what the board would start.
+    fn taken_back(&mut self, uboot: &mut Uboot, place: &Place, error: BoardError) -> BoardError {
+        self.cleared = false;
+        if self.clear(uboot, place).is_err() {
+            self.state = TargetState::HeadIncomplete;
+        }
+        error
     }
 
     /// What makes the head whole, in its order.
@@ -68,20 +137,21 @@ impl Course<'_> {
         uboot: &mut Uboot,
         place: &Place,
         costs: &mut Costs,
-        steps: LastSteps,
+        steps: &LastSteps,
     ) -> Result<(), BoardError> {
-        let steps = steps.0.into_iter().filter(|items| !items.is_empty());
-        if place.takes_parts(&uboot.profile) {
-            let parts: Vec<_> = steps.flatten().map(|item| (item, None)).collect();
-            if parts.is_empty() {
-                return Ok(());
+        let sending = Sending { once: true, ..Sending::default() };
+        for items in steps.0.iter().filter(|items| !items.is_empty()) {
+            let batch = if place.takes_parts(&uboot.profile) {
+                batch::parts(Form::Raw, items.iter().map(|item| (*item, None)).collect())
+            } else {
+                batch::sectors(self.ground.feed, items.clone(), self.image_size())?
+            };
+            self.send(uboot, place, &batch, costs, sending)?;
+            let wrong = self.not_held(uboot, place, items)?;
+            if !wrong.is_empty() {
+                let pieces = wrong.iter().map(|item| item.extent).collect();
+                return Err(BoardError::NotHeld { pieces, attempts: 0 });
             }
-            let batch = batch::parts(Form::Raw, parts);
-            return self.send(uboot, place, &batch, costs, Sending::default());
-        }
-        for items in steps {
-            let batch = batch::sectors(self.ground.feed, items, self.image_size())?;
-            self.send(uboot, place, &batch, costs, Sending::default())?;
         }
         Ok(())
     }

@@ -47,6 +47,19 @@ impl Course<'_> {
         }
     }
 
+    /// It must be sent, whatever was known of it: it is taken off the sums it was counted in.
+    pub(super) fn unknow(&mut self, index: usize) {
+        let len = self.extent(index).len();
+        if self.known.get(index) == Some(&Known::Proven) {
+            self.sums.proven = self.sums.proven.saturating_sub(len);
+        }
+        if self.passed.remove(&index) {
+            self.sums.skipped = self.sums.skipped.saturating_sub(len);
+            self.touched.remove(&index);
+        }
+        self.know(index, Known::Nothing);
+    }
+
     /// The board has judged it right.
     pub(super) fn know_proven(&mut self, index: usize) {
         self.know(index, Known::Proven);

@@ -84,6 +84,8 @@ pub(super) struct Course<'a> {
     known: Vec<Known>,
     /// Pieces that were sent by this job, or found to be there by it: they are counted once.
     touched: BTreeSet<usize>,
+    /// Those of them that were found to be there.
+    passed: BTreeSet<usize>,
     pub(super) sums: Sums,
     pub(super) spent: Spent,
     pub(super) state: TargetState,
@@ -125,6 +127,7 @@ impl<'a> Course<'a> {
             observer,
             known,
             touched: BTreeSet::new(),
+            passed: BTreeSet::new(),
             sums: Sums { wanted, ..Sums::default() },
             spent: Spent::default(),
             state: TargetState::Unchanged,

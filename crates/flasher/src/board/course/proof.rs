@@ -25,19 +25,28 @@ impl Course<'_> {
     /// What the card must hold of these pieces: a claim for each, or several for one that is longer than the memory
     /// that it can be read into.
     pub(super) fn claims(&mut self, uboot: &Uboot, indices: &[usize]) -> Result<Vec<Claim>, BoardError> {
+        let items: Vec<Item> =
+            indices.iter().map(|index| Item { index: *index, extent: self.extent(*index) }).collect();
+        self.claims_of(uboot, &items)
+    }
+
+    /// The same of pieces, or parts of them.
+    fn claims_of(&mut self, uboot: &Uboot, items: &[Item]) -> Result<Vec<Claim>, BoardError> {
         let most = uboot.profile.scratch_bytes() / SECTOR * SECTOR;
-        let mut claims = Vec::with_capacity(indices.len());
-        for index in indices.iter().copied() {
-            let extent = self.extent(index);
-            let facts = self.waiting(uboot, |feed| feed.facts(index))?;
-            if extent.len() <= most || most == 0 {
+        let most = if most == 0 { u64::MAX } else { most };
+        let mut claims = Vec::with_capacity(items.len());
+        for Item { index, extent } in items.iter().copied() {
+            let piece = self.extent(index);
+            if extent == piece && extent.len() <= most {
+                let facts = self.waiting(uboot, |feed| feed.facts(index))?;
                 claims.push(Claim { index, extent, crc32: facts.crc32, sha256: facts.sha256 });
                 continue;
             }
             let bytes = self.waiting(uboot, |feed| feed.bytes(index))?;
-            let len = usize::try_from(extent.len()).unwrap_or(usize::MAX);
+            let offset = |at: u64| usize::try_from(at.saturating_sub(piece.start())).unwrap_or(usize::MAX);
+            let part = bytes.get(offset(extent.start())..offset(extent.end())).unwrap_or_default();
             let mut at = extent.start();
-            for part in bytes.get(..len).unwrap_or_default().chunks(usize::try_from(most).unwrap_or(usize::MAX)) {
+            for part in part.chunks(usize::try_from(most).unwrap_or(usize::MAX)) {
                 let len = u64::try_from(part.len()).unwrap_or(u64::MAX);
                 let Some(extent) = ByteRange::at(at, len) else { break };
                 let (crc32, sha256) = (crc32fast::hash(part), Hasher::digest(Algorithm::Sha256, part));
@@ -46,6 +55,33 @@ impl Course<'_> {
             }
         }
         Ok(claims)
+    }
+
+    /// Those of these items that the card does not hold, as far as it can be told. Where there are no sums, they were
+    /// compared as they were written.
+    pub(super) fn not_held(
+        &mut self,
+        uboot: &mut Uboot,
+        place: &Place,
+        items: &[Item],
+    ) -> Result<Vec<Item>, BoardError> {
+        let Some(sum) = self.how.proof.filter(|_| !self.compares()) else { return Ok(Vec::new()) };
+        let claims = self.claims_of(uboot, items)?;
+        let (start, cancel) = (uboot.now(), self.ground.cancel);
+        let bad = false_claims(uboot, place, &claims, sum, &mut |_| {
+            if cancel.is_cancelled() { Err(BoardError::Cancelled) } else { Ok(()) }
+        });
+        self.spent.proof = self.spent.proof.saturating_add(uboot.now().saturating_sub(start));
+        let bad: Vec<ByteRange> = bad?.iter().filter_map(|at| claims.get(*at)).map(|claim| claim.extent).collect();
+        let wrong =
+            |item: &&Item| bad.iter().any(|extent| extent.intersect(item.extent).is_some_and(|part| !part.is_empty()));
+        Ok(items.iter().filter(wrong).copied().collect())
+    }
+
+    /// Something is sent again: tells of it, and counts it.
+    pub(super) fn again(&mut self, extent: ByteRange, attempt: u32) {
+        self.observer.event(&Event::Retry { extent, attempt });
+        self.sums.resent += 1;
     }
 
     /// Has the board judge what was sent; what is wrong is sent again.
@@ -101,11 +137,7 @@ impl Course<'_> {
                 let pieces = wrong.iter().map(|index| self.extent(*index)).collect();
                 return Err(BoardError::NotHeld { pieces, attempts: attempt });
             }
-            for index in &wrong {
-                let extent = self.extent(*index);
-                self.observer.event(&Event::Retry { extent, attempt: attempt + 1 });
-                self.sums.resent += 1;
-            }
+            wrong.iter().for_each(|index| self.again(self.extent(*index), attempt + 1));
             let items = wrong.iter().map(|index| Item { index: *index, extent: self.extent(*index) }).collect();
             self.send_plain(uboot, place, costs, items)?;
             wrong.iter().for_each(|index| self.know(*index, Known::Sent));

@@ -40,6 +40,7 @@ impl Course<'_> {
             if !self.touched.contains(&index) {
                 self.sums.skipped = self.sums.skipped.saturating_add(extent.len());
                 self.touched.insert(index);
+                self.passed.insert(index);
             }
             self.ground.feed.passed_over(index);
             self.advance(Stage::Write, extent.len(), extent.end());

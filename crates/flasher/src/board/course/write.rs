@@ -14,7 +14,6 @@ use crate::board::pack::Form;
 use crate::board::place::Place;
 use crate::board::uboot::Uboot;
 use crate::board::wire::Costs;
-use crate::event::Event;
 
 /// How long a card may take to write, at worst.
 const WRITING: Pace = Pace::new(30, 2_000_000);
@@ -132,6 +131,7 @@ impl Course<'_> {
         place: &Place,
         batch: &Batch,
         costs: &mut Costs,
+        attempts: u32,
     ) -> Result<(), BoardError> {
         let Batch::Parts(parts, len) = batch else { return Ok(()) };
         if !self.compares() {
@@ -139,19 +139,18 @@ impl Course<'_> {
         }
         let started = uboot.now();
         let mut left = parts.clone();
-        for attempt in 0..=self.how.attempts {
+        for attempt in 0..=attempts {
             let bad = differing(uboot, place, &left)?;
             left = bad.iter().filter_map(|at| left.get(*at)).cloned().collect();
             if left.is_empty() {
                 break;
             }
-            if attempt == self.how.attempts {
+            if attempt == attempts {
                 let pieces = left.iter().map(|part| part.item.extent).collect();
                 return Err(BoardError::NotHeld { pieces, attempts: attempt });
             }
             for part in &left {
-                self.observer.event(&Event::Retry { extent: part.item.extent, attempt: attempt + 1 });
-                self.sums.resent += 1;
+                self.again(part.item.extent, attempt + 1);
             }
             let again = Batch::Parts(left.clone(), *len);
             self.carry_out(uboot, place, &again, costs, false)?;
