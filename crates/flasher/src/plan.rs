@@ -223,7 +223,7 @@ impl Plan {
     }
 
     /// What is left of a range without what is kept.
-    fn but_kept(&self, range: ByteRange) -> Vec<ByteRange> {
+    pub(crate) fn but_kept(&self, range: ByteRange) -> Vec<ByteRange> {
         let mut rest = Vec::new();
         let mut at = range.start();
         for kept in &self.keep {

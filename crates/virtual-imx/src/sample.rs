@@ -50,7 +50,7 @@ pub fn gpt(blocks: u64, partitions: &[(&str, u64, u64)]) -> Vec<u8> {
         entry[..16].copy_from_slice(&0xe47d_4793_693d_848e_7247_8483_0fc6_3daf_u128.to_le_bytes());
         entry[16] = u8::try_from(n).unwrap_or(0) + 1;
         entry[32..40].copy_from_slice(&first.to_le_bytes());
-        entry[40..48].copy_from_slice(&(first + count - 1).to_le_bytes());
+        entry[40..48].copy_from_slice(&(first + count.max(&1) - 1).to_le_bytes());
         for (at, unit) in name.encode_utf16().take(36).enumerate() {
             entry[56 + 2 * at..58 + 2 * at].copy_from_slice(&unit.to_le_bytes());
         }

@@ -1,5 +1,5 @@
-//! Erasing the holes of a map, on request: inside the image only, rounded inwards to erase groups, in commands small
-//! enough for their deadline.
+//! Erasing the holes of a map, on request: inside the image only, rounded inwards to the card's erase groups, in
+//! commands small enough for their deadline. Groups are counted from the card's first byte, wherever the image begins.
 //!
 //! What an erased block reads as is the card's choice, so a few blocks are looked at afterwards: the report says
 //! "erased, sampled", never "zero".
@@ -24,16 +24,17 @@ const SAMPLE: u64 = 4096;
 pub struct Erased {
     /// Bytes erased.
     pub bytes: u64,
-    /// Bytes of holes left alone: too small, or the card refused.
+    /// Bytes of holes left alone: too small, the card refused, or U-Boot cannot erase there.
     pub left: u64,
     /// Did every sample read as zeros? `None` if nothing could be looked at.
     pub zeros: Option<bool>,
 }
 
-/// Erases what lies inside `holes`; the card's user area must be what `place` means.
+/// Erases what lies inside `holes`; the card's user area must be what `place` means, which begins at byte `start` of it.
 pub(super) fn erase(
     uboot: &mut Uboot,
     place: &Place,
+    start: u64,
     holes: &[ByteRange],
     sum: Option<Sum>,
 ) -> Result<Erased, BoardError> {
@@ -44,9 +45,7 @@ pub(super) fn erase(
         .filter(|group| *group > 0 && group.is_multiple_of(512));
     let group = group.unwrap_or(GROUP);
     for hole in holes {
-        let first = hole.start().next_multiple_of(group);
-        let end = hole.end() / group * group;
-        let Some(inside) = ByteRange::new(first, end).filter(|inside| !inside.is_empty()) else {
+        let Some(inside) = whole_groups(*hole, start, group) else {
             erased.left = erased.left.saturating_add(hole.len());
             continue;
         };
@@ -74,4 +73,29 @@ pub(super) fn erase(
         }
     }
     Ok(erased)
+}
+
+/// The part of a hole that is whole groups of the card, for an image that begins at byte `start` of it.
+fn whole_groups(hole: ByteRange, start: u64, group: u64) -> Option<ByteRange> {
+    let first = start.checked_add(hole.start())?.checked_next_multiple_of(group)?;
+    let end = start.checked_add(hole.end())? / group * group;
+    ByteRange::new(first.checked_sub(start)?, end.checked_sub(start)?).filter(|inside| !inside.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_the_cards() {
+        let whole = |from, to, start| {
+            let inside = whole_groups(ByteRange::new(from, to).unwrap(), start, 1000)?;
+            Some((inside.start(), inside.end()))
+        };
+        assert_eq!(whole(0, 3000, 0), Some((0, 3000)));
+        assert_eq!(whole(1, 2999, 0), Some((1000, 2000)));
+        assert_eq!(whole(0, 3000, 500), Some((500, 2500)));
+        assert_eq!(whole(100, 1400, 500), None);
+        assert_eq!(whole(0, u64::MAX, 500), None);
+    }
 }

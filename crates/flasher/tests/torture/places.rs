@@ -181,3 +181,53 @@ fn a_partition_over_udp() {
         }
     }
 }
+
+/// Erase groups lie on the card, not in the image, and NXP's U-Boot rounds outwards to them.
+#[test]
+fn holes_of_a_partition_are_erased_inside_it() {
+    let hole = MIB + 200 * KIB;
+    let data = [(64 * KIB, 68 * KIB), (hole, MIB + 300 * KIB)];
+    let scene = Scene::of(MODEL, 64, MIB + 300 * KIB, 4096, &data);
+    for (tree, part, erased) in [(Tree::Nxp, true, 512 * KIB), (Tree::Upstream, true, 512 * KIB), (Tree::Nxp, false, 0)]
+    {
+        let board = board(tree, part, &PARTS);
+        let mut run = Run::new(&scene, std::slice::from_ref(&board));
+        run.to = To::Partition("data".to_owned());
+        run.options.erase_holes = true;
+        let result = run.one();
+        let what = format!("{tree:?} {part}");
+        if part {
+            assert_good(&result, &what)
+        } else {
+            assert_unproven(&result, &what)
+        }
+        // Sectors 5120 to 6143 are the only whole groups of the hole.
+        let mut wanted = with(&scene, &PARTS, "data");
+        wanted[5120 * 512..5120 * 512 + narrow(erased)].fill(0);
+        assert_same(&card(&board), &wanted, &what);
+        let told = result.erased.unwrap();
+        assert_eq!((told.bytes, told.left), (erased, hole - 4 * KIB - erased), "{what}");
+        assert_eq!(told.zeros, part.then_some(true), "{what}");
+    }
+}
+
+/// What is to be kept is no hole.
+#[test]
+fn what_is_kept_is_not_erased() {
+    let scene = Scene::of(MODEL, 65, 7 * MIB, 4096, &[(0, 8192), (6 * MIB, 7 * MIB)]);
+    let board = board(Tree::Nxp, true, &[]);
+    let mut run = Run::new(&scene, std::slice::from_ref(&board));
+    run.options.erase_holes = true;
+    let kept = bmap::ByteRange::at(3 * MIB + 100 * KIB, 4096).unwrap();
+    run.wishes.keep = vec![kept];
+    let result = run.one();
+    assert_good(&result, "kept");
+    let mut wanted = with(&scene, &[("all", 0, 0)], "all");
+    let head = narrow(MIB);
+    wanted[..head].copy_from_slice(&card(&board)[..head]);
+    wanted[narrow(MIB)..narrow(3 * MIB)].fill(0);
+    wanted[narrow(3 * MIB + 512 * KIB)..narrow(6 * MIB)].fill(0);
+    assert_same(&card(&board), &wanted, "kept");
+    let told = result.erased.unwrap();
+    assert_eq!((told.bytes, told.left), (4 * MIB + 512 * KIB, 508 * KIB));
+}

@@ -271,3 +271,20 @@ fn a_board_behind_udp() {
         });
     }
 }
+
+/// Only the head differs: what of it was right is written again all the same, and counted once.
+#[test]
+fn sums_of_a_head_that_is_written_again() {
+    let scene = Scene::new(Model::Imx8mm, 51);
+    let board = board(Model::Imx8mm, 0);
+    let mut run = Run::new(&scene, std::slice::from_ref(&board));
+    assert_good(&run.one(), "first");
+    board.emmc(|card| assert!(card.poke(Area::User, 70 * KIB, b"other")));
+    run.options.before = Before::Delta;
+    let result = run.one();
+    assert_good(&result, "again");
+    assert!(scene.is_on(&board));
+    let sums = result.sums;
+    assert!(sums.written > 64 * KIB && sums.skipped > MIB, "{sums:?}");
+    assert_eq!((sums.proven, sums.skipped + sums.written), (sums.wanted, sums.wanted), "{sums:?}");
+}

@@ -7,7 +7,7 @@ use super::Course;
 use super::download::Sending;
 use crate::board::batch;
 use crate::board::check::{Claim, false_claims};
-use crate::board::erase::erase;
+use crate::board::erase::{Erased, erase};
 use crate::board::error::BoardError;
 use crate::board::fill::Fill;
 use crate::board::pack::Form;
@@ -67,17 +67,21 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// Erases the map's holes behind the head.
+    /// Erases the map's holes behind the head, but for what is kept. Where that cannot be done they are all left alone,
+    /// and counted as such.
     pub(super) fn erase(&mut self, uboot: &mut Uboot, place: &Place) -> Result<(), BoardError> {
-        let Some(map) = self.ground.map.filter(|_| uboot.profile.shell.is_some() && place.start.is_some()) else {
+        let Some(map) = self.ground.map else { return Ok(()) };
+        let plan = self.ground.feed.plan();
+        let behind = map.holes().filter_map(|hole| ByteRange::new(hole.start().max(plan.head()), hole.end()));
+        let holes: Vec<ByteRange> = behind.flat_map(|hole| plan.but_kept(hole)).collect();
+        let total = holes.iter().map(|hole| hole.len()).sum();
+        let (Some(_), Some(first)) = (uboot.profile.shell, place.start) else {
+            self.erased = Some(Erased { left: total, ..Erased::default() });
             return Ok(());
         };
-        let head = self.ground.feed.plan().head();
-        let holes: Vec<ByteRange> =
-            map.holes().filter_map(|hole| ByteRange::new(hole.start().max(head), hole.end())).collect();
-        self.begin(Stage::Erase, Some(holes.iter().map(|hole| hole.len()).sum()));
+        self.begin(Stage::Erase, Some(total));
         let start = uboot.now();
-        self.erased = Some(erase(uboot, place, &holes, self.how.proof)?);
+        self.erased = Some(erase(uboot, place, first, &holes, self.how.proof)?);
         self.spent.card = self.spent.card.saturating_add(uboot.now().saturating_sub(start));
         Ok(())
     }
