@@ -127,14 +127,13 @@ impl Bus for UsbBus {
     }
 
     fn reset(&self, device: &Device) -> Result<bool, OpenError> {
-        patiently(Duration::ZERO, || {
-            let opened = open(self, device)?;
-            match opened.handle().reset() {
-                Ok(()) => Ok(true),
-                // It comes back as another device, or not at all.
-                Err(rusb::Error::NotFound) => Err(Failed::ForGood(OpenError::Gone { port: device.port.clone() })),
-                Err(error) => Err(open::libusb_failed(error, device, None)),
-            }
+        // One that is just leaving may have no node any more and be listed still.
+        let opened = patiently(PATIENCE, || open(self, device))?;
+        patiently(Duration::ZERO, || match opened.handle().reset() {
+            Ok(()) => Ok(true),
+            // It comes back as another device, or not at all.
+            Err(rusb::Error::NotFound) => Err(Failed::ForGood(OpenError::Gone { port: device.port.clone() })),
+            Err(error) => Err(open::libusb_failed(error, device, None)),
         })
     }
 }

@@ -57,6 +57,11 @@ struct State {
     trouble: Option<(usize, Trouble)>,
     halted: bool,
     cleared: usize,
+    /// How often the host set it up.
+    configured: usize,
+    /// `bcdDevice`, and what it is after the next reset.
+    release: u16,
+    becomes: Option<u16>,
     out: VecDeque<(u32, Vec<u8>)>,
     input: VecDeque<(u32, usize)>,
     unlinked: usize,
@@ -113,6 +118,9 @@ impl Gadget {
             trouble: None,
             halted: false,
             cleared: 0,
+            configured: 0,
+            release: 1,
+            becomes: None,
             out: VecDeque::new(),
             input: VecDeque::new(),
             unlinked: 0,
@@ -164,6 +172,16 @@ impl Gadget {
     /// How often a stall was cleared.
     pub(crate) fn cleared(&self) -> usize {
         lock(&self.state).cleared
+    }
+
+    /// How often the host reset it.
+    pub(crate) fn resets(&self) -> usize {
+        lock(&self.state).configured.saturating_sub(1)
+    }
+
+    /// Comes out of the next reset with another release number.
+    pub(crate) fn becomes(&self, release: u16) {
+        lock(&self.state).becomes = Some(release);
     }
 
     /// Transfers that the host has pending: out and in.
@@ -327,7 +345,10 @@ impl State {
         let (value, index) = (u16::from_le_bytes([v0, v1]), u16::from_le_bytes([i0, i1]));
         let answer = match (kind, request) {
             (0x80 | 0x81, 6) => match (v1, v0) {
-                (1, _) => Some(self.device()),
+                (1, _) => {
+                    self.release = self.becomes.take().unwrap_or(self.release);
+                    Some(self.device())
+                }
                 (2, _) => Some(self.configuration()),
                 (3, number) => string(number),
                 (0x0f, _) if self.speed == Speed::Super => {
@@ -338,7 +359,14 @@ impl State {
             },
             (0x80..=0x82, 0) => Some(vec![0, 0]),
             (0x80, 8) => Some(vec![1]),
-            (0x00 | 0x01, 9 | 11) | (0x21, 0x0a) => Some(Vec::new()),
+            // The controller keeps a reset to itself; that the host sets it up anew tells.
+            (0x00, 9) => {
+                self.configured += 1;
+                self.halted = false;
+                self.trouble = None;
+                Some(Vec::new())
+            }
+            (0x01, 11) | (0x21, 0x0a) => Some(Vec::new()),
             (0x02, 1) => {
                 self.halted = false;
                 self.cleared += 1;
@@ -359,7 +387,8 @@ impl State {
     fn device(&self) -> Vec<u8> {
         let product = if matches!(self.kind, Kind::Fastboot { .. }) { 0x52 } else { 0x34 };
         let (version, packet) = if self.speed == Speed::Super { (3, 9) } else { (2, 64) };
-        vec![18, 1, 0, version, 0, 0, 0, packet, 0xc9, 0x1f, product, 0x01, 0x01, 0x00, 1, 2, 3, 1]
+        let [low, high] = self.release.to_le_bytes();
+        vec![18, 1, 0, version, 0, 0, 0, packet, 0xc9, 0x1f, product, 0x01, low, high, 1, 2, 3, 1]
     }
 
     fn configuration(&self) -> Vec<u8> {

@@ -6,6 +6,7 @@
 //! pipe-trial                run all cases; the exit status tells whether all went well
 //! pipe-trial measure        how fast, by number and size of transfers
 //! pipe-trial open PORT      open the bulk pipe at that port, hold it until standard input ends
+//! pipe-trial together PORT…  open and close those at these ports again and again, all at once
 //! ```
 
 mod gadget;
@@ -231,6 +232,65 @@ fn hangs() -> Outcome {
     Ok(())
 }
 
+fn resets() -> Outcome {
+    let bus = UsbBus::system();
+    let (gadget, mut pipe) = board()?;
+    let device = find(&bus, "1-1")?;
+    let all = bytes(3 * PART);
+    gadget.came();
+    // In the midst of something: the board takes nothing, and its endpoint stalls.
+    for trouble in [Trouble::Hang, Trouble::Stall] {
+        gadget.goes_wrong(PART, trouble);
+        let error = failed(pipe.send(&all, Duration::from_millis(700)))?;
+        check!(error.is_timeout() == (trouble == Trouble::Hang) && error.delivered == PART, "{error:?}");
+        drop(pipe);
+        let before = gadget.resets();
+        check!(bus.reset(&device)?);
+        // The system sets it up again, and it is the same one as before.
+        check!(gadget.resets() == before + 1 && gadget.pending() == (0, 0));
+        check!(find(&bus, "1-1")? == device);
+        check!(gadget.came().0 == all[..PART]);
+        pipe = bus.bulk(&device)?;
+        pipe.send(&all, WITHIN)?;
+        check!(gadget.came().0 == all);
+        gadget.say(b"OKAY");
+        check!(pipe.receive(&mut [0; 64], WITHIN)? == 4);
+    }
+    // Nobody had to clear anything.
+    check!(gadget.cleared() == 0);
+    drop(pipe);
+    // Again and again, and when nothing is wrong.
+    for _ in 0..3 {
+        check!(bus.reset(&device)?);
+    }
+    check!(bus.string(&device, 4)?.as_deref() == Some(UNNAMED));
+
+    // One that is something else afterwards comes back as another device, if the system sees to that at all.
+    gadget.becomes(0x0003);
+    let error = bus.reset(&device).err().ok_or("it stayed")?;
+    check!(matches!(error, OpenError::Gone { .. }), "{error}");
+    let until = Instant::now() + WITHIN;
+    let other = loop {
+        let other = find(&bus, "1-1")?;
+        if other.visit != device.visit {
+            break other;
+        }
+        check!(Instant::now() < until);
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    check!(other.release == 0x0003);
+    let mut pipe = bus.bulk(&other)?;
+    gadget.came();
+    pipe.send(&all, WITHIN)?;
+    check!(gadget.came().0 == all);
+    drop(pipe);
+    check!(matches!(bus.reset(&device), Err(OpenError::Gone { .. })));
+    gadget.unplug()?;
+    let left = bus.reset(&other);
+    check!(matches!(left, Err(OpenError::Gone { .. })), "{left:?}");
+    Ok(())
+}
+
 fn unplugged() -> Outcome {
     for at in [0, 512, 5 * PART + 1024, 33 * MIB] {
         let (gadget, mut pipe) = board()?;
@@ -407,6 +467,35 @@ fn taken_and_denied() -> Outcome {
     gadget.unplug()
 }
 
+fn together() -> Outcome {
+    let ports = ["1-1", "1-2", "1-3", "1-4"];
+    let plug = |path: &&str| Gadget::plug(path, Speed::High, FASTBOOT);
+    let gadgets = ports.iter().map(plug).collect::<Result<Vec<_>, _>>()?;
+    // A process that libusb is new to, and where it says what it is not content with.
+    let mut others = Command::new(std::env::current_exe()?);
+    let output = others.arg("together").args(ports).env("LIBUSB_DEBUG", "1").output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    check!(output.status.success() && !said.contains("misuse"), "{}: {said}", output.status);
+    gadgets.into_iter().try_for_each(Gadget::unplug)
+}
+
+/// Opens and closes devices, each again and again, all at once.
+fn open_again_and_again(ports: &[&str]) -> Outcome {
+    let bus = UsbBus::system();
+    let devices = ports.iter().map(|port| find(&bus, port)).collect::<Result<Vec<_>, _>>()?;
+    let open = |device: &Device| -> Outcome {
+        for _ in 0..15 {
+            check!(bus.string(device, 4)?.as_deref() == Some(UNNAMED));
+            drop(bus.bulk(device)?);
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let opening: Vec<_> = devices.iter().map(|device| scope.spawn(|| open(device))).collect();
+        opening.into_iter().try_for_each(|thread| thread.join().map_err(|_| "panicked")?)
+    })
+}
+
 /// Opens a board and says how that went.
 fn open_and_hold(port: &str) -> Outcome {
     let bus = UsbBus::system();
@@ -460,7 +549,7 @@ fn run_all() -> ExitCode {
     let hid = Path::new("/sys/bus/usb/drivers/usbhid").exists();
     let kind = if libusb.vendored { "built in" } else { "the system's" };
     say(&format!("libusb {} ({kind}), udevd: {}, usbhid: {hid}", libusb.version, subsystem.udevd));
-    let cases: [Case; 11] = [
+    let cases: [Case; 13] = [
         ("devices are listed", listed),
         ("they come and go", comes_and_goes),
         ("large amounts go", large),
@@ -472,6 +561,8 @@ fn run_all() -> ExitCode {
         ("little memory", little_memory),
         ("reports", reports),
         ("taken by another, and denied", taken_and_denied),
+        ("several at once", together),
+        ("resets", resets),
     ];
     // What is there once is there for good: libusb's own, and the standard library's.
     let before = (count("task"), count("fd"));
@@ -515,7 +606,8 @@ fn main() -> ExitCode {
         [] => return run_all(),
         ["measure"] => measure(),
         ["open", port] => open_and_hold(port),
-        _ => Err("pipe-trial [measure | open PORT]".into()),
+        ["together", ref ports @ ..] => open_again_and_again(ports),
+        _ => Err("pipe-trial [measure | open PORT | together PORT…]".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,8 +14,8 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
 
 use rusb::constants::{
     LIBUSB_ERROR_BUSY, LIBUSB_ERROR_INVALID_PARAM, LIBUSB_ERROR_IO, LIBUSB_ERROR_NO_DEVICE, LIBUSB_ERROR_NO_MEM,
@@ -42,9 +42,7 @@ pub(super) struct Opened {
 impl Opened {
     /// Has libusb use the open device node `node`.
     pub(super) fn new(node: File) -> rusb::Result<Self> {
-        // Devices are found in sysfs; without this each context would look for them, and start a thread to go on looking.
-        // Old versions do not know it, and look.
-        let _ = rusb::disable_device_discovery();
+        look_for_no_devices();
         let context = Context::new()?;
         // SAFETY: the file is open, and stays so until after the handle is closed, as both are dropped in that order.
         let handle = unsafe { context.open_device_with_fd(node.as_raw_fd()) }?;
@@ -58,6 +56,18 @@ impl Opened {
     pub(super) fn node(&self) -> &File {
         &self.node
     }
+}
+
+/// Devices are found in sysfs; without this each context would look for them, and start a thread to go on looking. Old
+/// versions do not know it, and look.
+///
+/// Once, before there is any context: libusb tells a context that it picks of this, too, and that one may be closing in
+/// another thread.
+fn look_for_no_devices() {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        let _ = rusb::disable_device_discovery();
+    });
 }
 
 /// One transfer.
