@@ -87,6 +87,14 @@ pub enum Note {
         /// Why.
         error: Arc<io::Error>,
     },
+    /// By its load address the boot image that a board is booted with is for other chips. A guess: it is sent all the
+    /// same.
+    OtherChip {
+        /// For which.
+        family: String,
+    },
+    /// An interrupted job was to go on, and none of this image was begun on this board: all is sent.
+    NothingBegun,
     /// The kernel did not take the new partition table; it will at the next plug or boot.
     TableNotReread {
         /// Why.

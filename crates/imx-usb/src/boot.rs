@@ -10,6 +10,7 @@
 //! - [`boot`] goes the way over a [`Bus`]: sends what is due, waits until the board has left and come back, and so on.
 //! - [`next_action`] says what is due, from the image and from what is on the port. It touches no device.
 //! - [`recognise`] says what a device is.
+//! - [`suits`] says whether a loader is one that a chip would start from a card.
 //!
 //! A board that is in fastboot already is left as it is. Everything has a deadline. What went wrong is a [`BootError`]:
 //! where, in which stage, how much had been sent, and what came back.
@@ -18,6 +19,7 @@
 
 mod action;
 mod error;
+mod suits;
 mod walk;
 
 use std::borrow::Cow;
@@ -34,6 +36,7 @@ use crate::sdp::HabState;
 
 pub use action::{Action, Contents, next_action};
 pub use error::{BootError, Problem, Stage};
+pub use suits::{Unfit, suits};
 pub use walk::boot;
 
 #[cfg(doc)]

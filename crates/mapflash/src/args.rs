@@ -248,9 +248,10 @@ pub(crate) struct FlashArgs {
     /// What a bare board is booted with [default: the loader inside the image]
     #[arg(long, value_name = "FLASH.BIN")]
     pub(crate) boot: Option<PathBuf>,
-    /// Where to: emmc, sd, boot0, boot1, or a partition by its name
-    #[arg(long, value_name = "PLACE", default_value = "emmc")]
-    pub(crate) to: String,
+    /// Where to: emmc, sd, boot0, boot1, or a partition by its name [default: emmc; of a boot image, the boot partition
+    /// that the board boots from]
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) to: Option<String>,
     /// Which board: its port (1-4.2), its serial number, or udp:HOST, with :PORT if need be; may be repeated [default: the only one]
     #[arg(short, long, value_name = "BOARD", conflicts_with = "all")]
     pub(crate) board: Vec<Name>,
@@ -278,7 +279,8 @@ pub(crate) struct FlashArgs {
     /// Ask the board first what it holds, and send only what differs; by SHA-256, or by CRC-32 with --delta=crc
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "sha256", value_name = "SUM")]
     pub(crate) delta: Option<DeltaArg>,
-    /// Go on where an interrupted job was: what it sent is compared first
+    /// Go on where an interrupted job was: what it sent is compared first. That is remembered for each board in
+    /// $XDG_STATE_HOME/mapflash, or ~/.local/state/mapflash, until the job has ended well
     #[arg(long, conflicts_with = "delta")]
     pub(crate) resume: bool,
     /// What becomes of blocks that the map leaves out
@@ -297,15 +299,21 @@ pub(crate) struct FlashArgs {
     /// Then write LOADER [default: what --boot names] to this boot partition of the eMMC, prove it, and boot from there
     #[arg(long, value_names = ["PART", "LOADER"], num_args = 1..=2)]
     pub(crate) boot_partition: Option<Vec<String>>,
+    /// Write a loader even if by its load address it is for another chip
+    #[arg(long)]
+    pub(crate) allow_other_chip: bool,
+    /// Write an image with neither a partition table nor a loader over a whole card
+    #[arg(long)]
+    pub(crate) allow_no_table: bool,
     /// Bytes in front of the loader in a boot partition [default: by the chip]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) boot_offset: Option<u64>,
     /// U-Boot's number of the card [default: found out and checked]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..16))]
     pub(crate) mmc: Option<u32>,
-    /// The most that is sent at once [default: what is safe, 64M at most]
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
-    pub(crate) download: Option<u64>,
+    /// The most that is sent at once, 1M at least [default: what is safe, 64M at most]
+    #[arg(long, value_name = "BYTES", value_parser = download)]
+    pub(crate) download: Option<u32>,
     /// What the board does when all is proven
     #[arg(long, value_enum, default_value_t = ThenArg::Stay)]
     pub(crate) then: ThenArg,
@@ -483,11 +491,23 @@ fn byte_range(text: &str) -> Result<ByteRange, String> {
     let wrong = || "a range is START-END or START+LENGTH, in multiples of 512 bytes".to_owned();
     let range = match (text.split_once('+'), text.split_once('-')) {
         (Some((start, len)), _) => ByteRange::at(bytes(start)?, bytes(len)?),
-        (None, Some((start, end))) => ByteRange::new(bytes(start)?, bytes(end)?),
+        (None, Some((start, end))) => {
+            let (start, end) = (bytes(start)?, bytes(end)?);
+            if end < start {
+                return Err("the end lies before the start".to_owned());
+            }
+            ByteRange::new(start, end)
+        }
         (None, None) => None,
     };
     let sectors = |range: &ByteRange| range.start().is_multiple_of(512) && range.end().is_multiple_of(512);
     range.filter(|range| !range.is_empty() && sectors(range)).ok_or_else(wrong)
+}
+
+/// As many bytes as a download needs to hold a piece in some form, and less than 4 GiB.
+fn download(text: &str) -> Result<u32, String> {
+    let bytes = u32::try_from(bytes(text)?).map_err(|_| "it is less than 4G".to_owned())?;
+    if bytes < 1 << 20 { Err("it is 1M at least".to_owned()) } else { Ok(bytes) }
 }
 
 fn threads(text: &str) -> Result<usize, String> {

@@ -71,16 +71,20 @@ const MB_A_BOARD: usize = 1;
 /// Looks at everything.
 ///
 /// # Errors
-/// When the system has no USB, or its devices cannot be listed.
+/// When the devices on USB cannot be listed.
 pub(crate) fn examine(hub: &Hub) -> Result<Vec<Finding>, BusError> {
-    let entries = look::entries(hub, false)?;
+    let entries = match look::entries(hub, false) {
+        // What lacks, and what mends it, follows from the facts.
+        Err(BusError::NoUsb { .. }) => Vec::new(),
+        entries => entries?,
+    };
     let mut found = vec![libusb()];
     let subsystem = facts::subsystem(&hub.roots);
     found.extend(system(&subsystem));
     found.extend(access::rules(hub, &subsystem, geteuid().is_root()));
     found.extend(memory(hub, entries.iter().filter(|entry| entry.board.is_some()).count()));
     found.extend(facts::rivals(&hub.roots).iter().map(rival));
-    if entries.iter().all(|entry| entry.board.is_none()) {
+    if subsystem.buses > 0 && entries.iter().all(|entry| entry.board.is_none()) {
         found.push(
             Finding::new(Level::Note, "no_board", "no board is on the bus")
                 .fix("set its switches to serial download, use the USB connector meant for that, and switch it on; 'mapflash boards --watch' shows what comes"),
@@ -103,7 +107,7 @@ fn system(subsystem: &facts::Subsystem) -> Vec<Finding> {
     let mut found = Vec::new();
     if subsystem.buses == 0 {
         found.push(Finding::new(Level::Problem, "no_bus", "there is no USB host controller").fix(
-            "in a virtual machine, give it one with the board on it; otherwise load its driver: modprobe xhci_pci",
+            "in a virtual machine, give it one with the board on it; otherwise load its driver: sudo modprobe xhci_pci",
         ));
     } else {
         let buses = if subsystem.buses == 1 { "1 bus".to_owned() } else { format!("{} buses", subsystem.buses) };

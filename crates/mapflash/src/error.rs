@@ -84,6 +84,16 @@ pub(crate) enum Cause {
         /// Why.
         refusal: Refusal,
     },
+    /// What is to be written is not what belongs there.
+    #[error("{} {what}", shown(path))]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+        /// What to do instead.
+        hint: String,
+    },
     /// The user said no.
     #[error("{} was not written: the question was not answered with yes", shown(.0))]
     Declined(PathBuf),
@@ -280,7 +290,7 @@ impl AppError {
         match &*self.cause {
             Flash(error) => self.flash_status(error),
             Bmap { source: XmlError::FileChecksum { .. }, .. } => Status::WrongImage,
-            TargetIsSource { .. } | SameFile(_) | NotComparable { .. } => Status::Refused,
+            TargetIsSource { .. } | SameFile(_) | NotComparable { .. } | Unfit { .. } => Status::Refused,
             Shorter { .. } => Status::NotHeld,
             Bus(BusError::NoUsb { .. }) | NoBoard { .. } => Status::NoDevice,
             SeveralBoards(_) | Usage(_) => Status::Usage,
@@ -297,7 +307,12 @@ impl AppError {
             BoardError::NotHeld { .. } => Status::NotHeld,
             BoardError::NoProof => Status::NoProof,
             BoardError::Card(_) if error.is_lost() => Status::DeviceFailed,
-            BoardError::TooSmall { .. } | BoardError::NoPlace { .. } | BoardError::Card(_) => Status::Refused,
+            BoardError::Card(error) if error.is_absent() => Status::NoDevice,
+            BoardError::TooSmall { .. }
+            | BoardError::NoPlace { .. }
+            | BoardError::Card(_)
+            | BoardError::Unfit(_)
+            | BoardError::LoaderTooLong { .. } => Status::Refused,
             BoardError::NotThere { .. } => Status::NoDevice,
             BoardError::Boot(error) => boot_status(&error.problem),
             BoardError::Source(error) => self.flash_status(error),
@@ -349,6 +364,7 @@ impl AppError {
             Cause::Empty(_) => "image_empty",
             Cause::Shorter { .. } => "differs",
             Cause::Declined(_) => "declined",
+            Cause::Unfit { .. } => "image_unfit",
             Cause::Bus(BusError::NoUsb { .. }) => "no_usb",
             Cause::Bus(_) => "usb",
             Cause::NoBoard { .. } => "no_board",
@@ -424,7 +440,8 @@ fn board_kind(error: &BoardError) -> &'static str {
         BoardError::NotHeld { .. } => "not_held",
         BoardError::Source(error) => flash_kind(error),
         BoardError::Cancelled => "cancelled",
-        BoardError::TooSmall { .. } => "too_small",
+        BoardError::TooSmall { .. } | BoardError::LoaderTooLong { .. } => "too_small",
+        BoardError::Unfit(_) => "loader_unfit",
         BoardError::NoPlace { .. } | BoardError::Card(_) => "no_place",
         BoardError::Cannot { .. } => "board_cannot",
         BoardError::NoProof => "no_proof",

@@ -9,7 +9,7 @@ use flasher::board::{BoardError, PackError};
 use flasher::disk::Use;
 use flasher::target::{Refusal, TargetError};
 use image::{ImageError, Kind};
-use imx_usb::boot::Problem;
+use imx_usb::boot::{Problem, Unfit};
 use imx_usb::bootimage;
 use imx_usb::bus::{BusError, OpenError};
 
@@ -32,9 +32,7 @@ pub(crate) fn hints(error: &AppError) -> Vec<String> {
              they fit the packed image as well",
         ),
         Cause::Io { source, .. } => of_io(source),
-        Cause::Bus(BusError::NoUsb { .. }) => {
-            one("in a container, hand /sys and /dev/bus/usb in; in a virtual machine, give it a USB controller")
-        }
+        Cause::Bus(BusError::NoUsb { .. }) => one("'mapflash doctor' says what mends that, by the command"),
         Cause::NoBoard { nearly, .. } => {
             let mut hints = nearly.clone();
             hints.extend(one(
@@ -44,8 +42,12 @@ pub(crate) fn hints(error: &AppError) -> Vec<String> {
         }
         Cause::SeveralBoards(_) => one("--board names the one that is meant; 'mapflash boards' lists them"),
         Cause::Boot(error) => of_boot(&error.problem),
+        Cause::Board { error: BoardError::Cancelled, .. } if error.state.changed() => {
+            one("the same command with --resume goes on where it was")
+        }
         Cause::Board { error, .. } => of_board(error),
         Cause::Boards { failed, .. } => failed.iter().flat_map(hints).collect(),
+        Cause::Unfit { hint, .. } => one(hint),
         Cause::Chips { .. } | Cause::Usage(_) | Cause::Bus(_) | Cause::Unwell(_) => Vec::new(),
         Cause::TargetIsSource { .. }
         | Cause::PackIntoNoFile(_)
@@ -69,6 +71,14 @@ fn of_board(error: &BoardError) -> Vec<String> {
             one("its eMMC may be worn out: try another board with the same cable, then replace it")
         }
         BoardError::Refused { .. } => one("its eMMC refuses to write there: it may be write-protected or worn out"),
+        BoardError::Unfit(Unfit::OtherChip { .. }) => one(
+            "build the loader for this chip; if you know that it is right, --allow-other-chip writes it all the same",
+        ),
+        BoardError::Unfit(_) => one("build the loader for this chip; 'mapflash inspect' says what an image is for"),
+        BoardError::LoaderTooLong { .. } => one("--boot-offset says where in the boot partition it begins"),
+        BoardError::Card(error) if error.is_absent() => {
+            one("put a card in and begin again; --mmc N names a card by U-Boot's number")
+        }
         BoardError::Card(_) if !error.is_lost() => {
             one("--mmc N names the card by U-Boot's number; --to sd means the SD card")
         }

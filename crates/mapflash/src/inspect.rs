@@ -28,7 +28,7 @@ pub(crate) use warnings::Warning;
 pub(crate) use words::{json, print};
 
 /// Stands for the image as a whole where partitions are numbered.
-const NO_PARTITION: u32 = 0;
+pub(crate) const NO_PARTITION: u32 = 0;
 
 /// A block map and where it came from.
 #[derive(Debug)]
@@ -95,6 +95,21 @@ pub(crate) struct Report {
 /// # Errors
 /// When the file, or a map that belongs to it, cannot be read.
 pub(crate) fn look(path: &Path, bmap: Option<&Path>) -> Result<Report, AppError> {
+    look_with(path, || match bmap {
+        Some(path) => Some(path.to_owned()),
+        None => discover::find(path, discover::opens),
+    })
+}
+
+/// The same of an image that will be written, with the map that it will be written by, if any.
+///
+/// # Errors
+/// As [`look`].
+pub(crate) fn look_before_writing(path: &Path, bmap: Option<&Path>) -> Result<Report, AppError> {
+    look_with(path, || bmap.map(Path::to_owned))
+}
+
+fn look_with(path: &Path, map: impl FnOnce() -> Option<PathBuf>) -> Result<Report, AppError> {
     let (kind, stored) = first_look(path)?;
     let (found, map) = match kind {
         Kind::BmapXml => (Found::Map, Some(read_map(path)?)),
@@ -106,10 +121,7 @@ pub(crate) fn look(path: &Path, bmap: Option<&Path>) -> Result<Report, AppError>
         Kind::Pack => (Found::Pack(Box::new(pack::look(path)?)), None),
         kind if !kind.is_readable() => (Found::Other(kind), None),
         _ => {
-            let map = match bmap {
-                Some(path) => Some(read_map(path)?),
-                None => discover::find(path, discover::opens).map(|path| read_map(&path)).transpose()?,
-            };
+            let map = map().map(|path| read_map(&path)).transpose()?;
             (Found::Image(Box::new(contents(path)?)), map)
         }
     };

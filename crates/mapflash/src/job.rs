@@ -17,7 +17,7 @@ use crate::args::{CopyArgs, CreateArgs, HolesArg, PackArgs, PackWire, VerifyArgs
 use crate::discover::{self, shown};
 use crate::error::{AppError, Cause};
 
-pub(crate) use flash::Flash;
+pub(crate) use flash::{Flash, not_a_loader};
 
 /// Where an image comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

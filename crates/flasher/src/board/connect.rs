@@ -22,7 +22,7 @@ use super::place::To;
 use super::profile::Profile;
 use super::{BoardError, Connect, Connected, Joiners};
 use crate::cancel::Cancel;
-use crate::event::{Event, Observer, Stage};
+use crate::event::{Event, Note, Observer, Stage};
 
 /// How long one wait for the bus is, so that the flag is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -282,9 +282,7 @@ impl<'a> Boards<'a> {
                     let wide = |len| u64::try_from(len).unwrap_or(u64::MAX);
                     Event::Booting { what: "sending the boot image".to_owned(), sent: Some((wide(sent), wide(of))) }
                 }
-                Step::LooksLike(family) => {
-                    Event::Booting { what: format!("the boot image looks like one for {family}"), sent: None }
-                }
+                Step::LooksLike(family) => Event::Note(Note::OtherChip { family: family.to_string() }),
                 _ => return,
             };
             observer.event(&event);
@@ -382,11 +380,6 @@ fn known_stage(table: &ChipTable, known: &Identity, device: &Device) -> bool {
     }
 }
 
-/// Where a chip's ROM looks in a boot partition.
-fn loader_offset(chip: Option<&Chip>) -> Option<u64> {
-    Some(chip?.loader_offset?.boot?.into())
-}
-
 fn stage_words(protocol: Protocol, chip: &str) -> String {
     match protocol {
         Protocol::Sdp | Protocol::Sdps => format!("{chip} in serial download"),
@@ -419,7 +412,7 @@ impl Connect for Boards<'_> {
                 port: None,
                 speed: None,
                 chip: chip.map(|chip| chip.title.to_string()),
-                loader_offset: loader_offset(chip),
+                row: chip.cloned(),
             });
         }
         let (device, mut identity) = self.on_the_bus(board, again, observer)?;
@@ -431,7 +424,7 @@ impl Connect for Boards<'_> {
         identity.chip = identity.chip.or(can.chip.map(Into::into));
         let serial = can.serial.or(identity.uboot_serial.clone());
         let chip = identity.chip.as_deref().and_then(|name| self.table.chip(name));
-        let (title, offset) = (chip.map(|chip| chip.title.to_string()), loader_offset(chip));
+        let (title, row) = (chip.map(|chip| chip.title.to_string()), chip.cloned());
         self.remember(board, identity);
         Ok(Connected {
             session,
@@ -440,7 +433,7 @@ impl Connect for Boards<'_> {
             port: Some(device.port.clone()),
             speed: device.speed,
             chip: title,
-            loader_offset: offset,
+            row,
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use imx_usb::bus::{Port, Speed};
+use imx_usb::chips::Chip;
 use imx_usb::fastboot::Session;
 use imx_usb::pipe::BulkPipe;
 
@@ -25,8 +26,8 @@ pub struct Connected {
     pub speed: Option<Speed>,
     /// Its chip, where that is known.
     pub chip: Option<String>,
-    /// Where its ROM looks for the loader in a boot partition, where that is known.
-    pub loader_offset: Option<u64>,
+    /// What the table says of that chip.
+    pub row: Option<Chip>,
 }
 
 impl std::fmt::Debug for Connected {

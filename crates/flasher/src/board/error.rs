@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bmap::ByteRange;
-use imx_usb::boot::{BootError, Problem};
+use imx_usb::boot::{BootError, Problem, Unfit};
 use imx_usb::bus::{BusError, OpenError, Port};
 use imx_usb::fastboot::FastbootError;
 use imx_usb::fastboot::udp::UdpError;
@@ -13,6 +13,7 @@ use imx_usb::probe::card::CardError;
 
 use super::feed::Dry;
 use super::place::To;
+use super::uboot::Area;
 use crate::error::{FlashError, listed};
 
 /// Why a board does not hold what it should.
@@ -98,6 +99,17 @@ pub enum BoardError {
         place: To,
         /// How that was found out.
         why: String,
+    },
+    /// The loader is none that its chip would start. Nothing was written.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// The loader does not fit into a boot partition. Nothing was written.
+    #[error("the loader would end at byte {end} of {}, which ends before", area.name())]
+    LoaderTooLong {
+        /// Where it should go.
+        area: Area,
+        /// Where it would end.
+        end: u64,
     },
     /// Its U-Boot cannot do what was asked.
     #[error("this board's U-Boot cannot {what}: {why}")]

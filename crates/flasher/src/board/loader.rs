@@ -37,6 +37,8 @@ pub struct Loader {
     pub part: BootPart,
     /// Bytes in front of it in the partition, if it is not what the chip table says.
     pub offset: Option<u64>,
+    /// Write it even if by its load address it is for other chips.
+    pub other_chip: bool,
 }
 
 /// What became of a loader.
@@ -64,21 +66,15 @@ struct Switch {
     ack: bool,
 }
 
-/// Writes a loader, proves it, and turns the switch to it. `offset` is what the chip table says, if it does.
+/// Writes a loader, proves it, and turns the switch to it. `offset` is where [`check`](super::suits::check) says.
 pub(super) fn put(
     uboot: &mut Uboot,
     loader: &Loader,
-    offset: Option<u64>,
+    offset: u64,
     sum: Option<Sum>,
     attempts: u32,
 ) -> Result<LoaderPlaced, BoardError> {
     let cannot = |why| BoardError::Cannot { what: "write a boot partition", why };
-    if !uboot.profile.can_place() {
-        return Err(cannot("it runs no shell commands, or where it keeps downloads is not known"));
-    }
-    let offset = loader.offset.or(offset).ok_or_else(|| {
-        cannot("where its ROM looks for the loader in a boot partition is not known; say it by --boot-offset")
-    })?;
     let switch = read_switch(uboot)?;
     let area = match (loader.part, switch.boot) {
         (BootPart::Of(area), _) => area,
@@ -111,9 +107,6 @@ fn write(
 ) -> Result<(), BoardError> {
     let len = u64::try_from(loader.bytes.len()).unwrap_or(u64::MAX);
     let no_place = |why: &str| BoardError::NoPlace { place: To::Emmc, why: why.to_owned() };
-    if len == 0 || len > uboot.profile.download || !offset.is_multiple_of(SECTOR) {
-        return Err(no_place("the loader is empty or too long, or its offset is not at a sector"));
-    }
     if !uboot.command(&[uboot.select(area)], 0)? {
         return Err(no_place("the card has no boot partitions"));
     }

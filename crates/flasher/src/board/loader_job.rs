@@ -10,6 +10,7 @@ use super::loader::{self, Loader};
 use super::options::Proof;
 use super::place::To;
 use super::result::BoardResult;
+use super::suits;
 use super::sums::Sums;
 use super::then::{Then, farewell};
 use super::uboot::Uboot;
@@ -63,13 +64,14 @@ fn one_loader(job: &LoaderJob<'_>, board: usize) -> BoardResult {
     let done = (|| {
         let connected = job.connect.connect(board, &To::Emmc, None, &observer)?;
         result.spent.boot = imx_usb::pipe::monotonic().saturating_sub(started);
-        let Connected { session, profile, serial, chip, loader_offset, .. } = connected;
+        let Connected { session, profile, serial, chip, row, .. } = connected;
         (result.serial, result.chip) = (serial, chip);
         let mut uboot = Uboot::new(session, profile);
         let sum = job.proof.sum(&uboot.profile);
+        let offset = suits::check(&mut uboot, &job.loader, row.as_ref())?;
         observer(&Event::Stage { stage: Stage::BootPartition, total: None });
         result.state = TargetState::Mixed { written: 0 };
-        let placed = loader::put(&mut uboot, &job.loader, loader_offset, sum, job.attempts)?;
+        let placed = loader::put(&mut uboot, &job.loader, offset, sum, job.attempts)?;
         result.state = if sum.is_some() { TargetState::Proven } else { TargetState::WrittenUnproven };
         result.sums = Sums { wanted: placed.bytes, written: placed.bytes, sent: placed.bytes, ..Sums::default() };
         (result.proof, result.loader) = (sum, Some(placed));

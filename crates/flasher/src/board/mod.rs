@@ -38,6 +38,7 @@ mod place;
 mod prepare;
 mod profile;
 mod result;
+mod suits;
 mod sums;
 mod then;
 mod turns;

@@ -12,6 +12,7 @@ use super::options::{Before, FlashOptions, Proof};
 use super::pack::Form;
 use super::place::{Place, To, resolve};
 use super::result::BoardResult;
+use super::suits;
 use super::then::farewell;
 use super::turns::SharedBus;
 use super::uboot::Uboot;
@@ -103,7 +104,7 @@ impl One<'_> {
         let start = imx_usb::pipe::monotonic();
         let wait = again.then_some(self.options.return_within);
         let connected = self.connect.connect(self.board, self.to, wait, self.observer)?;
-        let Connected { session, profile, serial, port, speed, chip, loader_offset } = connected;
+        let Connected { session, profile, serial, port, speed, chip, row } = connected;
         if let (Some(expected), Some(found)) = (&self.result.serial, &serial)
             && expected != found
         {
@@ -117,6 +118,11 @@ impl One<'_> {
         self.result.chip = chip.or(self.result.chip.take());
         let mut uboot = Uboot::new(session, profile);
         let place = resolve(self.to, &mut uboot)?;
+        // Before anything is written: it would be too late to find out behind the image.
+        let loader = match &self.options.loader {
+            Some(loader) => Some((loader, suits::check(&mut uboot, loader, row.as_ref())?)),
+            None => None,
+        };
         let proof = self.proof(&uboot, &place);
         self.result.proof = proof;
         let bus = SharedBus::of(self.board, port.as_ref(), speed);
@@ -146,10 +152,10 @@ impl One<'_> {
         course.spent.boot = course.spent.boot.saturating_add(imx_usb::pipe::monotonic().saturating_sub(start));
         course.go(&mut uboot, &place, self.to)?;
         self.result.erased = course.erased;
-        if let Some(loader) = &self.options.loader {
+        if let Some((loader, offset)) = loader {
             self.observer.event(&Event::Stage { stage: Stage::BootPartition, total: None });
             let attempts = self.options.attempts;
-            self.result.loader = Some(loader::put(&mut uboot, loader, loader_offset, proof, attempts)?);
+            self.result.loader = Some(loader::put(&mut uboot, loader, offset, proof, attempts)?);
         }
         course.journal.remove();
         if self.options.proof != Proof::Off && proof.is_none() {
@@ -168,7 +174,12 @@ impl One<'_> {
 fn journal(options: &FlashOptions, plan: &Plan, serial: Option<&str>, observer: &dyn Observer) -> Journal {
     let (Some(folder), Some(serial)) = (&options.journals, serial) else { return Journal::none() };
     match Journal::open(folder, &plan.digest(), serial, options.before != Before::Send) {
-        Ok(journal) => journal,
+        Ok(journal) => {
+            if options.before == Before::Resume && journal.hints().is_empty() {
+                crate::target::note(observer, Note::NothingBegun);
+            }
+            journal
+        }
         Err(error) => {
             let error = std::sync::Arc::new(error);
             crate::target::note(observer, Note::NoJournal { folder: folder.clone(), error });

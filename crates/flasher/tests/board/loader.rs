@@ -28,7 +28,7 @@ fn a_loader_goes_to_the_inactive_boot_partition_and_the_switch_follows() {
     boards.boot = Some(BootImage::new(flash_bin(model, BOOT)));
     let put = |seed, part| {
         flash_loader(&LoaderJob {
-            loader: Loader { bytes: flash_bin(model, seed).into(), part, offset: None },
+            loader: Loader { bytes: flash_bin(model, seed).into(), part, offset: None, other_chip: false },
             boards: 1,
             connect: &boards,
             proof: Proof::Fast,

@@ -93,7 +93,8 @@ impl fmt::Display for Contents {
     }
 }
 
-fn contents(bytes: &[u8], at: usize) -> Contents {
+/// What begins at `at`.
+pub(super) fn contents(bytes: &[u8], at: usize) -> Contents {
     if Ivt::read(bytes, at).is_some() {
         Contents::Ivt
     } else if is_container(bytes, at) {
@@ -131,10 +132,19 @@ pub fn next_action<'i>(
 /// The chips that the image seems to be for, if `chip` is none of them.
 pub(super) fn another_family(image: &BootImage, chip: &Chip) -> Option<Family> {
     let range = place(image, Some(chip)).ok()?;
-    let bytes = image.bytes().get(range)?;
-    let family = describe(bytes.get(..bytes.len().min(GUESS_BYTES))?).family()?;
+    let family = family_of(image.bytes().get(range)?)?;
+    (!fits(family, chip)).then_some(family)
+}
+
+/// The chips that the loader at the beginning of `bytes` seems to be for.
+pub(super) fn family_of(bytes: &[u8]) -> Option<Family> {
+    describe(bytes.get(..bytes.len().min(GUESS_BYTES))?).family()
+}
+
+/// Is `chip` one of these?
+pub(super) fn fits(family: Family, chip: &Chip) -> bool {
     let name = &*chip.name;
-    let fits = match family {
+    match family {
         Family::Imx6 => name.starts_with("MX6"),
         Family::Imx6Or7 => name.starts_with("MX6") || name.starts_with("MX7"),
         Family::Imx7 => name.starts_with("MX7"),
@@ -148,8 +158,7 @@ pub(super) fn another_family(image: &BootImage, chip: &Chip) -> Option<Family> {
         Family::Rt => name.starts_with("MXRT"),
         Family::Imx7Ulp => name == "MX7ULP",
         Family::Imx53 => false,
-    };
-    (!fits).then_some(family)
+    }
 }
 
 /// Where in the file the loader, and all that belongs to it, lies.

@@ -80,6 +80,14 @@ pub enum CardError {
         /// The cards on the board.
         there: Vec<(u32, Kind)>,
     },
+    /// There is no card of that kind.
+    #[error("{} (U-Boot knows: {})", absent(*.wanted), Known(.there))]
+    Absent {
+        /// What is looked for.
+        wanted: Kind,
+        /// The cards on the board.
+        there: Vec<(u32, Kind)>,
+    },
     /// The card of that number is not there.
     #[error("there is no card {number} on the board (there are: {})", List(.there))]
     NotThere {
@@ -113,6 +121,35 @@ pub enum CardError {
         /// The size that belongs to the name.
         bytes: u64,
     },
+}
+
+impl CardError {
+    /// Is there no such card, for all that U-Boot knows?
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent { .. } | Self::NotThere { .. })
+    }
+}
+
+fn absent(wanted: Kind) -> &'static str {
+    match wanted {
+        Kind::Emmc => "there is no eMMC on the board",
+        Kind::Sd => "there is no SD card in the slot",
+    }
+}
+
+/// Cards as U-Boot names them.
+struct Known<'a>(&'a [(u32, Kind)]);
+
+impl fmt::Display for Known<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
+        for (n, (number, kind)) in self.0.iter().enumerate() {
+            write!(f, "{}mmc {number}, an {kind}", if n == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
 }
 
 struct List<'a>(&'a [(u32, Kind)]);
@@ -222,6 +259,7 @@ fn number<P: BulkPipe>(
         (Some((_, Numbered::Variable | Numbered::Table)) | None, Some((number, _)), None) => {
             Ok((*number, Numbered::Only))
         }
+        (Some((_, Numbered::Variable | Numbered::Table)) | None, None, _) => Err(CardError::Absent { wanted, there }),
         (Some((number, _)), ..) => Err(match kind {
             Some(found) => CardError::WrongKind { number, wanted, found, there },
             None => CardError::NotThere { number, there },

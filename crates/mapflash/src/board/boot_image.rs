@@ -80,7 +80,8 @@ pub(crate) fn is_loader(path: &Path) -> bool {
     front(path, SCAN_BYTES).is_ok_and(|front| begins_with_loader(&front))
 }
 
-fn begins_with_loader(front: &[u8]) -> bool {
+/// Does a loader begin these bytes, or lie where HDMI firmware leaves it?
+pub(crate) fn begins_with_loader(front: &[u8]) -> bool {
     if marks::is_disk_image(front) {
         return false;
     }

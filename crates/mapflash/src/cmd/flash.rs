@@ -2,6 +2,7 @@
 
 mod boards;
 pub(crate) mod image;
+mod judge;
 mod loader;
 mod plan;
 mod report;
@@ -44,6 +45,8 @@ fn flash_boards(args: FlashArgs, watch: &Watch, cancel: &Cancel, display: &Displ
     }
     if let Some(pack) = image::pack(&mut job)? {
         let made = pack.plan(&job.to, &job.wishes)?;
+        let head = pack.front(judge::HEAD).map_err(flasher::FlashError::from)?;
+        judge::judge(&job, &head, made.image_size(), display)?;
         return flash_planned(job, &hub, Source::Pack(&pack), pack.map(), &made, watch, cancel, display);
     }
     let map = job.map.read(&job.image)?;
@@ -51,6 +54,8 @@ fn flash_boards(args: FlashArgs, watch: &Watch, cancel: &Cancel, display: &Displ
     let mut opened = image::Opened::open(&job.source, &job.unpack, map, cancel, display)?;
     image::tell_map(&job, &opened.image, display);
     let made = flasher::board::prepare(&mut opened.image, map, &job.to, &job.wishes, display)?;
+    let head = opened.image.head(judge::HEAD)?;
+    judge::judge(&job, &head, made.image_size(), display)?;
     let again = opened.again();
     let reopen = again.as_ref().map(|again| move || again.open());
     let reopen: Option<Reopen<'_>> = match &reopen {
@@ -73,6 +78,7 @@ fn flash_planned(
     cancel: &Cancel,
     display: &Display,
 ) -> Result<(), AppError> {
+    judge::kept(&job, made.image_size(), display);
     let boot = image::boot_image(&job)?;
     let which = boards::choose(hub, &job, cancel, display)?;
     let mut boards = boards::connect(hub, &job, which, cancel);
@@ -121,7 +127,7 @@ fn flash_loaders(job: &Flash, hub: &Hub, watch: &Watch, cancel: &Cancel, display
     if job.dry_run {
         return loader::show(job, &boards, &loader, display);
     }
-    loader::say(&boards, &loader, display);
+    loader::say(job, &boards, &loader, display);
     watch.writing();
     let names = |board| boards.name(board);
     let view = BoardsView::new(display, boards.which.len() > 1, &names);

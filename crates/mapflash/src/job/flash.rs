@@ -1,17 +1,21 @@
 //! `mapflash flash`: what the arguments come to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flasher::board::{Area, Before, BootPart, FlashOptions, Form, Proof, Then, To, Wire, Wishes};
 use flasher::plan::HolePolicy;
 use image::Options;
+use imx_usb::bootimage::SCAN_BYTES;
 
 use super::{Map, Source, unpack};
 use crate::args::{DeltaArg, FlashArgs, FlashHolesArg, ThenArg, VerifyArg, WireArg};
-use crate::board::boot_image::is_loader;
+use crate::board::boot_image::{front, is_loader};
 use crate::board::choose::Name;
+use crate::discover::shown;
 use crate::error::{AppError, Cause};
+use crate::inspect::boot::look;
+use crate::render::text::exact;
 
 /// `mapflash flash`
 #[derive(Debug)]
@@ -44,6 +48,10 @@ pub(crate) struct Flash {
     pub(crate) loader: Option<PathBuf>,
     /// Where in the partition, if not by the chip.
     pub(crate) boot_offset: Option<u64>,
+    /// Whether a loader is written that seems to be for another chip.
+    pub(crate) allow_other_chip: bool,
+    /// Whether an image with neither table nor loader is written over a whole card.
+    pub(crate) allow_no_table: bool,
     /// U-Boot's number of the card.
     pub(crate) mmc: Option<u32>,
     /// The most that is sent at once.
@@ -63,6 +71,35 @@ impl Flash {
 
 fn usage(text: &str) -> AppError {
     Cause::Usage(text.to_owned()).into()
+}
+
+/// A file that is to be a loader and is none.
+pub(crate) fn not_a_loader(path: &Path, what: &str) -> AppError {
+    let hint = "'mapflash inspect' says what a file is".to_owned();
+    Cause::Unfit { path: path.to_owned(), what: what.to_owned(), hint }.into()
+}
+
+/// A loader for the whole of an SD card: it would lie where no ROM looks, in the place of the partition table.
+fn loader_over_card(path: &Path) -> AppError {
+    let place = front(path, SCAN_BYTES).ok().and_then(|front| {
+        let length = u64::try_from(front.len()).ok();
+        look(&front, length, None)?.belongs().first().map(|place| u64::from(place.user))
+    });
+    let (at, seek) = match place {
+        Some(place) => (exact(place), (place / 512).to_string()),
+        None => ("the place that its chip's ROM looks at".to_owned(), "PLACE".to_owned()),
+    };
+    Cause::Unfit {
+        path: path.to_owned(),
+        what: format!(
+            "is a boot image: on an SD card it belongs behind the partition table, at {at}, not over all of it"
+        ),
+        hint: format!(
+            "put the card into a reader, then: dd if={} of=/dev/sdX bs=512 seek={seek} conv=fsync",
+            shown(path)
+        ),
+    }
+    .into()
 }
 
 fn part(name: &str) -> Result<BootPart, AppError> {
@@ -86,25 +123,29 @@ impl TryFrom<FlashArgs> for Flash {
             loader = words.get(1).map(PathBuf::from);
         }
         let loader_image = args.image.as_os_str() != "-" && is_loader(&args.image);
-        let to = match args.to.as_str() {
+        let named = args.to.as_deref();
+        let to = match named.unwrap_or("emmc") {
             "emmc" => To::Emmc,
             "sd" => To::Sd,
-            "boot0" | "boot1" if !loader_image => {
-                return Err(usage(&format!("{} takes a boot image, and this is none", args.to)));
+            place @ ("boot0" | "boot1") if !loader_image => {
+                return Err(not_a_loader(&args.image, &format!("is no boot image, and {place} takes one")));
             }
             "boot0" | "boot1" => To::Emmc,
             name => To::Partition(name.to_owned()),
         };
+        if loader_image && to == To::Sd {
+            return Err(loader_over_card(&args.image));
+        }
         let loader_only = loader_image && to == To::Emmc;
         if loader_only {
             if loader.is_some() {
                 return Err(usage("the image is a loader itself: name no other one behind --boot-partition"));
             }
-            if matches!(args.to.as_str(), "boot0" | "boot1") {
+            if let Some(place @ ("boot0" | "boot1")) = named {
                 if boot_partition.is_some() {
                     return Err(usage("--to and --boot-partition name two places for one loader"));
                 }
-                boot_partition = Some(part(&args.to)?);
+                boot_partition = Some(part(place)?);
             }
             loader = Some(args.image.clone());
         }
@@ -122,8 +163,9 @@ impl TryFrom<FlashArgs> for Flash {
         if keep.windows(2).any(|pair| matches!(pair, [one, other] if one.end() > other.start())) {
             return Err(usage("the ranges of --keep overlap"));
         }
-        let download = args.download.map(u32::try_from).transpose();
-        let download = download.map_err(|_| usage("--download is less than 4G"))?;
+        if to == To::Sd && boot_partition.is_some() {
+            return Err(usage("an SD card has no boot partitions: --boot-partition does not go with --to sd"));
+        }
         let wishes = Wishes {
             holes: if args.holes == FlashHolesArg::Zero { HolePolicy::Zero } else { HolePolicy::Leave },
             keep_head: args.keep_head,
@@ -172,8 +214,10 @@ impl TryFrom<FlashArgs> for Flash {
             boot_partition,
             loader,
             boot_offset: args.boot_offset,
+            allow_other_chip: args.allow_other_chip,
+            allow_no_table: args.allow_no_table,
             mmc: args.mmc,
-            download,
+            download: args.download,
             dry_run: args.dry_run,
             loader_only,
         })

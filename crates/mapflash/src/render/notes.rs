@@ -39,6 +39,8 @@ pub(super) fn name(note: &Note) -> &'static str {
         Note::HolesUnknown => "holes_unknown",
         Note::TableNotReread { .. } => "table_not_reread",
         Note::NoJournal { .. } => "no_journal",
+        Note::OtherChip { .. } => "other_chip",
+        Note::NothingBegun => "nothing_begun",
         _ => "other",
     }
 }
@@ -49,7 +51,7 @@ pub(crate) struct Facts {
     /// The sysfs file.
     #[serde(skip_serializing_if = "Option::is_none")]
     setting: Option<String>,
-    /// What it should hold.
+    /// What it should hold, or what was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<String>,
     /// What the system said.
@@ -69,6 +71,7 @@ pub(super) fn facts(note: &Note) -> Facts {
         Note::NoJournal { folder, error } => {
             Facts { setting: Some(shown(folder)), error: Some(error.to_string()), ..Facts::default() }
         }
+        Note::OtherChip { family } => Facts { value: Some(family.clone()), ..Facts::default() },
         Note::TableNotReread { error } => Facts { error: Some(error.to_string()), ..Facts::default() },
         _ => Facts::default(),
     }
@@ -91,6 +94,10 @@ pub(super) fn describe(note: &Note) -> Line {
             "no journal can be kept in {} ({error}): --resume will not know where to go on",
             folder.display()
         )),
+        Note::OtherChip { family } => Line::Warning(format!("by its load address the boot image is for {family}")),
+        Note::NothingBegun => {
+            Line::Say("nothing of this image was begun on this board; all is sent (--delta compares)".to_owned())
+        }
         Note::TableNotReread { error } => Line::Warning(format!(
             "the kernel did not take the new partition table ({error}); unplug the disk and plug it in again"
         )),

@@ -3,12 +3,12 @@
 use virtual_imx::model::Model;
 use virtual_imx::sample::flash_bin;
 
-use crate::support::{Ran, Room, golden, without_times};
+use crate::support::{Ran, Room, golden, mbr, without_times};
 
 /// A room with an image, its map, and a boot image for one chip.
 fn room(model: Model) -> Room {
     let room = Room::new();
-    room.sample();
+    room.card();
     room.write("flash.bin", &flash_bin(model, 1));
     room
 }
@@ -45,7 +45,7 @@ fn the_plan_can_be_seen_first() {
     let args = ["disk.wic", "--boot", "flash.bin", "--virtual", "imx8mm", "--dry-run"];
     golden("flash-dry-run.txt", &flash(&room, &args).expect(0).stdout);
     let plan = flash(&room, &[&["--json"], &args[..]].concat()).expect(0).last();
-    assert_eq!((&plan["event"], &plan["to"], &plan["data"]), (&"plan".into(), &"eMMC".into(), &16_484.into()));
+    assert_eq!((&plan["event"], &plan["to"], &plan["data"]), (&"plan".into(), &"eMMC".into(), &16_896.into()));
     let args = ["flash.bin", "--virtual", "imx8mm", "--to", "boot1", "--dry-run"];
     golden("flash-loader-dry-run.txt", &flash(&room, &args).expect(0).stdout);
 }
@@ -92,13 +92,13 @@ fn what_cannot_be_done_is_said_before_anything_is_written() {
     golden("flash-no-boot.txt", &without_times(&bare.stderr));
     let wrong = flash(&room, &["disk.wic", "--boot", "flash.bin", "--virtual", "imx93"]).expect(1);
     golden("flash-wrong-boot.txt", &without_times(&wrong.stderr));
-    let sd = flash(&room, &["disk.wic", "--boot", "flash.bin", "--virtual", "imx8mm", "--to", "sd"]).expect(7);
+    let sd = flash(&room, &["disk.wic", "--boot", "flash.bin", "--virtual", "imx8mm", "--to", "sd"]).expect(3);
     golden("flash-no-sd.txt", &without_times(&sd.stderr));
     let part = flash(&room, &["disk.wic", "--boot", "flash.bin", "--virtual", "imx8mm", "--to", "rootfs"]).expect(7);
     golden("flash-no-partition.txt", &without_times(&part.stderr));
     for args in [
-        &["disk.wic", "--to", "boot0", "--virtual", "imx8mm"][..],
-        &["disk.wic", "--holes", "erase", "--delta", "--virtual", "imx8mm"],
+        &["disk.wic", "--holes", "erase", "--delta", "--virtual", "imx8mm"][..],
+        &["disk.wic", "--to", "sd", "--boot-partition", "boot0", "--boot", "flash.bin", "--virtual", "imx8mm"],
         &["disk.wic", "--keep", "1M-3M", "--keep", "2M+1M", "--virtual", "imx8mm"],
         &["disk.wic", "--boot-partition", "boot7", "--virtual", "imx8mm"],
         &["flash.bin", "--to", "boot0", "--boot-partition", "inactive", "--virtual", "imx8mm"],
@@ -168,12 +168,13 @@ fn a_pack_is_flashed_as_the_image_would_be() {
     golden("flash-pack.txt", &without_times(&ran.stderr));
     let args = [&["--json", "any.name", "--keep", "4K+512", "--wire", "raw"], &with[..]].concat();
     let board = flash(&room, &args).expect(0).last()["boards"][0].clone();
-    assert_eq!((&board["state"], &board["written"]), (&"proven".into(), &(16_484 - 512).into()));
+    assert_eq!((&board["state"], &board["written"]), (&"proven".into(), &(16_896 - 512).into()));
 
     for args in [["--bmap", "disk.wic.bmap"], ["--nobmap", "--dry-run"]] {
         let ran = flash(&room, &[&["any.name"], &args[..], &with[..]].concat()).expect(2);
         assert!(ran.stderr.contains("a pack has its block map in it"), "{}", ran.stderr);
     }
+    // Its front is looked at before anything is written.
     let mut bytes = room.read("any.name");
     bytes[512 + 20] ^= 1;
     room.write("rotten", &bytes);
@@ -186,11 +187,8 @@ fn a_pack_boots_a_bare_board_by_the_loader_inside() {
     let room = Room::new();
     let model = Model::Imx8mm;
     let mut disk = vec![0; 4 << 20];
-    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
     // One partition, from 2 MiB on.
-    disk[446 + 4] = 0x83;
-    disk[446 + 8..446 + 12].copy_from_slice(&4096_u32.to_le_bytes());
-    disk[446 + 12..446 + 16].copy_from_slice(&4096_u32.to_le_bytes());
+    disk[..512].copy_from_slice(&mbr(4096, 4096));
     let loader = flash_bin(model, 1);
     let at = usize::try_from(model.loader_offset(false)).unwrap();
     disk[at..at + loader.len()].copy_from_slice(&loader);
@@ -200,4 +198,112 @@ fn a_pack_boots_a_bare_board_by_the_loader_inside() {
     assert_eq!(board["state"], "proven");
     let inspected = room.run(&["--json", "inspect", "disk.mfpack"]).expect(0).last();
     assert_eq!(inspected["loaders"][0]["offset"], model.loader_offset(false), "{inspected}");
+}
+
+/// What a board was told is not asked here: nothing is written where the state is the one before.
+fn refused(room: &Room, args: &[&str], status: i32, says: &[&str]) {
+    let ran = flash(room, &[&["--json"], args].concat()).expect(status);
+    let error = ran.last();
+    assert_eq!((&error["event"], &error["target_changed"]), (&"error".into(), &false.into()), "{error}");
+    for words in says {
+        assert!(ran.stderr.contains(words), "{words:?} is not in {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_loader_that_the_board_would_not_boot_from_is_refused() {
+    let room = room(Model::Imx8mm);
+    room.write("mp.bin", &flash_bin(Model::Imx8mp, 1));
+    room.write("93.bin", &flash_bin(Model::Imx93, 1));
+    room.write("words.txt", b"root:x:0:0:root:/root:/bin/sh\n");
+    // By itself, for another chip as far as its load address tells; that can be overruled.
+    let args = ["mp.bin", "--boot", "flash.bin", "--virtual", "imx8mm"];
+    refused(&room, &args, 7, &["the loader is for i.MX8M Plus", "--allow-other-chip"]);
+    flash(&room, &[&args[..], &["--allow-other-chip"]].concat()).expect(0);
+    // Of the wrong kind, which cannot.
+    let args = ["93.bin", "--boot", "flash.bin", "--virtual", "imx8mm", "--allow-other-chip"];
+    refused(&room, &args, 7, &["but the loader is of containers (AHAB)"]);
+    // Behind an image, and no boot image at all.
+    let behind =
+        |loader| ["disk.wic", "--boot", "flash.bin", "--boot-partition", "boot0", loader, "--virtual", "imx8mm"];
+    refused(&room, &behind("mp.bin"), 7, &["the loader is for i.MX8M Plus"]);
+    refused(&room, &behind("93.bin"), 7, &["containers"]);
+    refused(&room, &behind("words.txt"), 7, &["words.txt is no boot image"]);
+    refused(&room, &["disk.wic", "--to", "boot0", "--virtual", "imx8mm"], 7, &["disk.wic is no boot image"]);
+    flash(&room, &behind("flash.bin")).expect(0);
+    // One that does not fit, by itself and behind an image.
+    let far = ["--boot-offset", "4M", "--virtual", "imx8mm"];
+    refused(&room, &[&["flash.bin"], &far[..]].concat(), 7, &["would end at byte", "of boot0"]);
+    let args = [&["disk.wic", "--boot", "flash.bin", "--boot-partition", "boot1"], &far[..]].concat();
+    refused(&room, &args, 7, &["would end at byte", "of boot1"]);
+}
+
+#[test]
+fn a_loader_is_not_written_over_an_sd_card() {
+    let room = room(Model::Imx8mm);
+    let says = ["at 33.0 KiB (33792 bytes)", "dd if=flash.bin of=/dev/sdX bs=512 seek=66 conv=fsync"];
+    refused(&room, &["flash.bin", "--to", "sd", "--virtual", "imx8mm"], 7, &says);
+    let ran = flash(&room, &["flash.bin", "--to", "emmc", "--virtual", "imx8mm"]).expect(0);
+    assert!(ran.stderr.contains("flash.bin is a boot image: of the eMMC only a boot partition is written"));
+}
+
+#[test]
+fn what_is_no_image_of_a_card_is_not_written_over_one() {
+    let room = room(Model::Imx8mm);
+    let with = ["--boot", "flash.bin", "--virtual", "imx8mm"];
+    room.write("words.txt", &b"root:x:0:0:root:/root:/bin/sh\n".repeat(100));
+    room.gzip("words.txt", "words.gz");
+    for image in ["words.txt", "words.gz"] {
+        let says =
+            [&*format!("{image} has neither a partition table nor a loader"), "--allow-no-table", "--to PARTITION"];
+        refused(&room, &[&[image], &with[..]].concat(), 7, &says);
+    }
+    let ran = flash(&room, &[&["words.txt", "--allow-no-table"], &with[..]].concat()).expect(0);
+    assert!(ran.stderr.contains("warning: words.txt has neither"), "{}", ran.stderr);
+    let stdin = [&["flash", "-", "--dry-run"], &with[..]].concat();
+    room.run_with_stdin(&stdin, &room.read("words.txt")).expect(7);
+    room.run_with_stdin(&stdin, &room.read("disk.wic")).expect(0);
+    // A filesystem is for a partition.
+    let mut ext = vec![0; 1 << 20];
+    ext[1024 + 56..1024 + 58].copy_from_slice(&[0x53, 0xef]);
+    ext[1024..1028].copy_from_slice(&64_u32.to_le_bytes());
+    ext[1028..1032].copy_from_slice(&1024_u32.to_le_bytes());
+    ext[1024 + 20..1024 + 24].copy_from_slice(&1_u32.to_le_bytes());
+    ext[1024 + 32..1024 + 36].copy_from_slice(&8192_u32.to_le_bytes());
+    ext[1024 + 40..1024 + 44].copy_from_slice(&64_u32.to_le_bytes());
+    room.write("root.ext4", &ext);
+    refused(&room, &[&["root.ext4"], &with[..]].concat(), 7, &["root.ext4 is a filesystem (ext"]);
+    // What inspect warns of is said.
+    let mut disk = room.read("disk.wic");
+    disk[..512].copy_from_slice(&mbr(2048, 1 << 20));
+    room.write("disk.img", &disk);
+    let ran = flash(&room, &[&["disk.img", "--dry-run"], &with[..]].concat()).expect(0);
+    assert!(ran.stderr.contains("warning: partition 1"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_is_kept_must_be_a_range_of_the_image() {
+    let room = room(Model::Imx8mm);
+    let with = ["disk.wic", "--dry-run", "--virtual", "imx8mm", "--keep"];
+    let ran = flash(&room, &[&with[..], &["900M-901M"]].concat()).expect(0);
+    assert!(ran.stderr.contains("warning: --keep 943718400-944766976: that is behind the end"), "{}", ran.stderr);
+    let ran = flash(&room, &[&with[..], &["5M-1M"]].concat()).expect(2);
+    assert!(ran.stderr.contains("the end lies before the start"), "{}", ran.stderr);
+    let ran = flash(&room, &["disk.wic", "--virtual", "imx8mm", "--download", "1"]).expect(2);
+    assert!(ran.stderr.contains("it is 1M at least"), "{}", ran.stderr);
+}
+
+#[test]
+fn nothing_to_resume_and_a_boot_image_for_another_chip_are_said() {
+    let room = room(Model::Imx8mm);
+    let args = ["disk.wic", "--boot", "flash.bin", "--virtual", "imx8mm", "--resume"];
+    let ran = flash(&room, &args).expect(0);
+    let says = "1-1.1: nothing of this image was begun on this board; all is sent (--delta compares)";
+    assert!(ran.stderr.contains(says), "{}", ran.stderr);
+    let notes = flash(&room, &[&["--json"], &args[..]].concat()).expect(0).objects();
+    assert!(notes.iter().any(|object| object["event"] == "note" && object["note"] == "nothing_begun"));
+    room.write("mp.bin", &flash_bin(Model::Imx8mp, 1));
+    let ran = flash(&room, &["disk.wic", "--boot", "mp.bin", "--virtual", "imx8mm"]);
+    let says = "mapflash: warning: 1-1.1: by its load address the boot image is for i.MX8M Plus";
+    assert!(ran.stderr.contains(says), "{}", ran.stderr);
 }

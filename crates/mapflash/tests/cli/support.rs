@@ -85,12 +85,31 @@ impl Room {
         image
     }
 
+    /// The same with a partition table in it, and of whole sectors: the image of a card. 16 KiB and a sector of data.
+    pub(crate) fn card(&self) -> PathBuf {
+        let image = self.image("disk.wic", (4 << 20) + 512, &[0, 4096, 2 << 20, 3 << 20, 4 << 20]);
+        let file = File::options().write(true).open(&image).unwrap();
+        file.write_all_at(&mbr(2048, 6144), 0).unwrap();
+        self.run(&["create", "disk.wic", "-o", "disk.wic.bmap"]).expect(0);
+        image
+    }
+
     /// Packs a file by gzip.
     pub(crate) fn gzip(&self, from: &str, to: &str) -> PathBuf {
         let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         packer.write_all(&self.read(from)).unwrap();
         self.write(to, &packer.finish().unwrap())
     }
+}
+
+/// A partition table of one partition, in sectors.
+pub(crate) fn mbr(start: u32, sectors: u32) -> [u8; 512] {
+    let mut table = [0; 512];
+    table[510..].copy_from_slice(&[0x55, 0xaa]);
+    table[446 + 4] = 0x83;
+    table[446 + 8..446 + 12].copy_from_slice(&start.to_le_bytes());
+    table[446 + 12..446 + 16].copy_from_slice(&sectors.to_le_bytes());
+    table
 }
 
 impl From<Output> for Ran {

@@ -72,6 +72,22 @@ impl Sight<'_> {
         display.say(&line);
         let to = names(self.boards).join(", ");
         display.say(&format!("to the {} of {to}; {}", self.job.to, self.order_words()));
+        // What was named need not be repeated.
+        if self.job.boot.is_none() && self.boards.boot.is_some() {
+            display.say(&self.boot_words());
+        }
+        if let Some(loader) = &self.job.options.loader {
+            display.say(&format!("then {}", super::loader::words(self.job, loader)));
+        }
+    }
+
+    /// What a bare board is booted with.
+    fn boot_words(&self) -> String {
+        match (&self.job.boot, &self.boards.boot) {
+            (Some(path), _) => format!("a bare board is booted with {}", shown(path)),
+            (None, Some(_)) => "a bare board is booted with the loader inside the image".to_owned(),
+            (None, None) => "boards must be in fastboot: there is no boot image".to_owned(),
+        }
     }
 
     fn order_words(&self) -> String {
@@ -160,12 +176,7 @@ impl Sight<'_> {
         line("block map", &self.map_words());
         line("boards", &names(self.boards).join(", "));
         line("to", &format!("the {}", self.job.to));
-        let boot = match (&self.job.boot, &self.boards.boot) {
-            (Some(path), _) => format!("a bare board is booted with {}", shown(path)),
-            (None, Some(_)) => "a bare board is booted with the loader inside the image".to_owned(),
-            (None, None) => "boards must be in fastboot: there is no boot image".to_owned(),
-        };
-        line("boot", &boot);
+        line("boot", &self.boot_words());
         line("compare", self.before_words());
         if !self.plan.invalidate().is_empty() {
             let places: Vec<String> = self.plan.invalidate().iter().map(ByteRange::to_string).collect();
@@ -187,8 +198,8 @@ impl Sight<'_> {
         line("holes", self.holes_words());
         line("wire", self.wire_words());
         line("prove", &self.proof_words());
-        if self.job.options.loader.is_some() {
-            line("boot part", "a loader into a boot partition, proven, then the boot switch");
+        if let Some(loader) = &self.job.options.loader {
+            line("boot part", &super::loader::words(self.job, loader));
         } else {
             line("stays", "a loader in boot0 or boot1, and the boot switch, which may start it meanwhile");
         }
