@@ -20,6 +20,8 @@ pub enum Stage {
     Invalidate,
     /// Erasing what a map leaves out, on boards and on request.
     Erase,
+    /// Asking a board which of the pieces behind the head it holds already; ends when one must be written.
+    Compare,
     /// Reading, decoding, checking and writing everything behind the head.
     Write,
     /// Waiting until the target has it on the medium.
@@ -46,6 +48,7 @@ impl Stage {
             Self::Boot => "boot",
             Self::Invalidate => "invalidate",
             Self::Erase => "erase",
+            Self::Compare => "compare",
             Self::Write => "write",
             Self::Sync => "sync",
             Self::Prove => "prove",

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use args::{Cli, Command};
-use error::AppError;
+use error::{AppError, Cause};
 use exit::Status;
 use render::json::{Object, Ranges};
 use render::{Display, Style, print_line};
@@ -99,9 +99,20 @@ fn tell(error: &AppError, display: &Display) {
         hints: &hints,
         ranges: error.ranges().map(Ranges::of),
     });
-    print_line(&format!("mapflash: {message}"));
+    if let Cause::Boards { failed, of } = &*error.cause {
+        print_line(&format!("mapflash: {} of {of} boards failed", failed.len()));
+        failed.iter().for_each(|error| tell_people(error, "  "));
+    } else {
+        tell_people(error, "mapflash: ");
+    }
+}
+
+/// The same for people, each line of what happened behind `prefix`.
+fn tell_people(error: &AppError, prefix: &str) {
+    let (message, hints) = (error.sentence(), hints::hints(error));
+    print_line(&format!("{prefix}{message}"));
     if error.state.changed() {
-        print_line(&format!("mapflash: {}", error.state));
+        print_line(&format!("{prefix}{}", error.state));
     }
     for hint in &hints {
         print_line(&format!("  hint: {}", render::text::printable(hint)));

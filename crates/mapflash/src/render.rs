@@ -219,7 +219,16 @@ pub(crate) fn print_object(object: &json::Object<'_>) {
     let _ = json::write(&mut io::stdout().lock(), object);
 }
 
-/// Prints a line to standard error. Nobody can be told when that fails.
+/// Prints a line to standard error, on a terminal broken between words. Nobody can be told when that fails.
 pub(crate) fn print_line(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = match columns() {
+        Some(columns) => writeln!(io::stderr().lock(), "{}", text::wrapped(line, columns)),
+        None => writeln!(io::stderr().lock(), "{line}"),
+    };
+}
+
+/// How many columns the terminal has that standard error is, if it is one and tells.
+fn columns() -> Option<usize> {
+    let (_, columns) = console::Term::stderr().size_checked()?;
+    Some(usize::from(columns))
 }

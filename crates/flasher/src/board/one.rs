@@ -152,6 +152,7 @@ impl One<'_> {
         course.spent.boot = course.spent.boot.saturating_add(imx_usb::pipe::monotonic().saturating_sub(start));
         course.go(&mut uboot, &place, self.to)?;
         self.result.erased = course.erased;
+        self.result.compared = course.compared;
         if let Some((loader, offset)) = loader {
             self.observer.event(&Event::Stage { stage: Stage::BootPartition, total: None });
             let attempts = self.options.attempts;

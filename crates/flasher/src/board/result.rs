@@ -24,6 +24,8 @@ pub struct BoardResult {
     pub time: Duration,
     /// By what it was proven, if it was.
     pub proof: Option<Sum>,
+    /// By what it was asked which pieces it held already, if it was.
+    pub compared: Option<Sum>,
     /// Its serial number, once it was seen.
     pub serial: Option<String>,
     /// Its chip, once it was seen.
@@ -44,6 +46,7 @@ impl BoardResult {
             spent: Spent::default(),
             time: Duration::ZERO,
             proof: None,
+            compared: None,
             serial: None,
             chip: None,
             erased: None,

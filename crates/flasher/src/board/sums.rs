@@ -11,6 +11,8 @@ pub struct Sums {
     pub written: u64,
     /// Bytes of the image that the board held already.
     pub skipped: u64,
+    /// Bytes of the image that this job had sent before the board was lost, and that it still held when it came back.
+    pub survived: u64,
     /// Bytes that went over the bus as data, headers and all.
     pub sent: u64,
     /// Bytes of the image that travelled packed.

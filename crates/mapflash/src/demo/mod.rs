@@ -226,7 +226,7 @@ fn on_boards(place: &Place, display: &Display, onlooker: Onlooker<'_>) -> Result
     let cargo = boards::Cargo { packed, image: path, map: &map };
     display.say("8/9 Flashing a virtual i.MX8M Mini, paced like a real one: boot ROM, loader, U-Boot, eMMC, proof");
     boards::one(&cargo, display, onlooker.cancel)?;
-    display.say("9/9 Flashing four at once from one decode, one of which loses its power half-way");
+    display.say("9/9 Flashing four at once from one decode, one of which loses its power on the way");
     boards::four(&cargo, display, onlooker.cancel)
 }
 

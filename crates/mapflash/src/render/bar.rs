@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::columns;
 use super::notes::stage_name;
 use super::state::State;
 
@@ -57,7 +58,9 @@ impl Bar {
         }
         self.bar.set_prefix(stage_name(running.stage));
         self.bar.set_position(running.done);
-        self.bar.set_message(running.line(now));
+        let room =
+            columns().map_or(usize::MAX, |columns| columns.saturating_sub(if total.is_some() { 42 } else { 17 }));
+        self.bar.set_message(running.line_within(now, room));
     }
 
     /// Prints with the bar out of the way.

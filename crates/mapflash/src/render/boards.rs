@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flasher::board::BoardObserver;
-use flasher::event::{Event, Observer as _};
+use flasher::event::{Event, Observer as _, Stage};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::json::Json;
@@ -13,7 +13,7 @@ use super::lines::Lines;
 use super::notes::{self, stage_name};
 use super::retries::Retries;
 use super::state::State;
-use super::{Display, Style, print_line};
+use super::{Display, Style, columns, print_line, text};
 
 /// Redraws a second, of all bars together.
 const REDRAWS: u8 = 8;
@@ -58,10 +58,12 @@ impl<'d> BoardsView<'d> {
 
     fn row(&self, board: usize) -> Arc<Mutex<Row>> {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        // Bars stand in the boards' order, whoever is heard of first.
+        let before = rows.range(..board).count();
         let row = rows.entry(board).or_insert_with(|| {
             let name = (self.names)(board);
             // Ticking begins where it is drawn: on its own it would leave a line behind.
-            let bar = self.bars.as_ref().map(|bars| bars.add(bar(&name)));
+            let bar = self.bars.as_ref().map(|bars| bars.insert(before, bar(&name)));
             bar.iter().for_each(|bar| bar.enable_steady_tick(Duration::from_millis(250)));
             let json = Json::new(self.display.tells_progress()).of_board(&name);
             let lines = Lines::of_board(self.several.then_some(&name));
@@ -96,15 +98,14 @@ impl<'d> BoardsView<'d> {
     fn say(&self, name: &str, line: &str) {
         let line = format!("{name}: {line}");
         match &self.bars {
-            // A line that cannot be printed is lost, as anywhere.
-            Some(bars) => drop(bars.println(line)),
+            Some(bars) => above(bars, &line),
             None => self.display.say(&line),
         }
     }
 
     fn warn(&self, name: &str, line: &str) {
         match &self.bars {
-            Some(bars) => drop(bars.println(format!("mapflash: warning: {name}: {line}"))),
+            Some(bars) => above(bars, &format!("mapflash: warning: {name}: {line}")),
             None if self.display.is_json() => print_line(&format!("mapflash: warning: {name}: {line}")),
             None => self.display.warn(&format!("{name}: {line}")),
         }
@@ -116,7 +117,8 @@ impl<'d> BoardsView<'d> {
         match event {
             Event::Booting { what, sent } if sent.is_none() && row.booting != *what => {
                 row.booting.clone_from(what);
-                if !self.display.is_json() {
+                // A bar of its own says it itself.
+                if !self.display.is_json() && self.bars.is_none() {
                     self.say(&name, what);
                 }
             }
@@ -138,6 +140,12 @@ impl<'d> BoardsView<'d> {
     }
 }
 
+/// Prints a line above the bars.
+fn above(bars: &MultiProgress, line: &str) {
+    // One that cannot be printed is lost, as anywhere.
+    drop(bars.println(columns().map_or_else(|| line.to_owned(), |columns| text::wrapped(line, columns))));
+}
+
 fn lock(row: &Mutex<Row>) -> MutexGuard<'_, Row> {
     row.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -157,7 +165,7 @@ impl BoardObserver for BoardsView<'_> {
         let row = self.row(board);
         let mut row = lock(&row);
         self.words(&mut row, event);
-        let Row { state, lines, json, bar, .. } = &mut *row;
+        let Row { state, lines, json, bar, booting, .. } = &mut *row;
         if self.display.is_json() {
             let ended = state.fold(now, event);
             json.event(now, state, event, ended.as_ref());
@@ -168,7 +176,10 @@ impl BoardObserver for BoardsView<'_> {
                 return;
             };
             bar.set_position(running.permille().unwrap_or(0));
-            bar.set_message(format!("{}: {}", stage_name(running.stage), running.line(now)));
+            let stage = stage_name(running.stage);
+            let room = columns().map_or(usize::MAX, |columns| columns.saturating_sub(37 + stage.len()));
+            let words = if running.stage == Stage::Boot { booting.clone() } else { running.line_within(now, room) };
+            bar.set_message(if words.is_empty() { stage.to_owned() } else { format!("{stage}: {words}") });
         } else if !self.several {
             // A single board's progress is the display's own.
             if matches!(event, Event::Stage { .. } | Event::Progress { .. }) {

@@ -65,12 +65,12 @@ impl Lines {
 
 fn last_line(ended: &Ended) -> Option<String> {
     let Ended { stage, bytes, time } = ended;
-    let main = matches!(stage, Stage::Write | Stage::Prove | Stage::Hash | Stage::Pack);
+    let main = matches!(stage, Stage::Compare | Stage::Write | Stage::Prove | Stage::Hash | Stage::Pack);
     if *time < WORTH_A_LINE && (!main || *bytes == 0) {
         return None;
     }
     if *bytes == 0 {
-        return Some(format!("{}: done in {}", stage_name(*stage), text::span(*time)));
+        return Some(format!("{}: {}", stage_name(*stage), text::span(*time)));
     }
     let rate = text::rate(*bytes, *time).map_or(String::new(), |rate| format!(", {}/s", text::size(rate)));
     Some(format!("{}: {} in {}{rate}", stage_name(*stage), text::size(*bytes), text::span(*time)))
@@ -108,7 +108,7 @@ mod tests {
         let line = |stage, bytes, millis| last_line(&Ended { stage, bytes, time: Duration::from_millis(millis) });
         assert_eq!(line(Stage::Sync, 0, 100), None);
         assert_eq!(line(Stage::Head, 4096, 100), None);
-        assert_eq!(line(Stage::Sync, 0, 1500).unwrap(), "syncing: done in 1.5 s");
+        assert_eq!(line(Stage::Sync, 0, 1500).unwrap(), "syncing: 1.5 s");
         assert_eq!(line(Stage::Write, 2048, 500).unwrap(), "writing: 2.0 KiB in 500 ms, 4.0 KiB/s");
     }
 }

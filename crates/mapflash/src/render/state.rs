@@ -119,21 +119,35 @@ impl Running {
 
     /// `412.3 MiB of 795.0 MiB, 51.9 %, 345.0 MiB/s, 1.1 s left`, with what is known.
     pub(crate) fn line(&self, now: Instant) -> String {
-        let mut parts = Vec::new();
-        match self.total {
-            Some(total) if total > 0 => {
-                parts.push(format!("{} of {}", text::size(self.done), text::size(total)));
-                parts.push(text::percent(self.done.min(total), total));
+        self.line_within(now, usize::MAX)
+    }
+
+    /// The same in no more than `columns`, if leaving out what matters least gets it there: first the percentage, then
+    /// the bytes.
+    pub(crate) fn line_within(&self, now: Instant, columns: usize) -> String {
+        let total = self.total.filter(|total| *total > 0);
+        let bytes = match total {
+            Some(total) => Some(format!("{} of {}", text::size(self.done), text::size(total))),
+            None => Some(text::size(self.done)).filter(|_| self.done > 0),
+        };
+        let percent = total.map(|total| text::percent(self.done.min(total), total));
+        let position = self.total.is_none() && self.position > self.done;
+        let position = position.then(|| format!("{} into the image", text::size(self.position)));
+        // What has no bytes has no rate: booting.
+        let rate =
+            self.rate(now).filter(|_| total.is_some() || self.done > 0).map(|rate| format!("{}/s", text::size(rate)));
+        let eta = self.eta(now).map(|eta| format!("{} left", text::span(eta)));
+        let parts = [&bytes, &percent, &position, &rate, &eta];
+        let choices: [&[usize]; 3] = [&[0, 1, 2, 3, 4], &[0, 2, 3, 4], &[1, 3, 4]];
+        let mut line = String::new();
+        for choice in choices {
+            let chosen = choice.iter().filter_map(|part| parts.get(*part).copied()?.as_deref());
+            line = chosen.collect::<Vec<_>>().join(", ");
+            if line.chars().count() <= columns {
+                break;
             }
-            _ if self.done > 0 => parts.push(text::size(self.done)),
-            _ => {}
         }
-        if self.total.is_none() && self.position > self.done {
-            parts.push(format!("{} into the image", text::size(self.position)));
-        }
-        parts.extend(self.rate(now).map(|rate| format!("{}/s", text::size(rate))));
-        parts.extend(self.eta(now).map(|eta| format!("{} left", text::span(eta))));
-        parts.join(", ")
+        line
     }
 }
 
@@ -201,6 +215,20 @@ mod tests {
         let running = state.running().unwrap();
         assert_eq!((running.done, running.permille(), running.eta(start)), (3 * MIB, None, None));
         assert_eq!(running.line(start), "3.0 MiB, 6.0 MiB into the image");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said_in_fewer_words() {
+        let start = Instant::now();
+        let mut state = State::default();
+        state.fold(start, &stage(Some(100 * MIB)));
+        state.fold(start + Duration::from_secs(1), &progress(10 * MIB));
+        let running = state.running().unwrap();
+        let line = |columns| running.line_within(start + Duration::from_secs(1), columns);
+        assert_eq!(line(80), "10.0 MiB of 100.0 MiB, 10.0 %, 10.0 MiB/s, 9.0 s left");
+        assert_eq!(line(50), "10.0 MiB of 100.0 MiB, 10.0 MiB/s, 9.0 s left");
+        assert_eq!(line(40), "10.0 %, 10.0 MiB/s, 9.0 s left");
+        assert_eq!(line(4), "10.0 %, 10.0 MiB/s, 9.0 s left");
     }
 
     #[test]

@@ -71,6 +71,30 @@ pub(crate) fn count(number: usize, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
+/// The text broken between words into lines of fewer than `columns`; those behind the first stand in by four. A word
+/// that is longer has a line for itself, so that it can be copied.
+pub(crate) fn wrapped(text: &str, columns: usize) -> String {
+    const INDENT: &str = "    ";
+    let mut lines = Vec::new();
+    for line in text.split('\n') {
+        let mut now = String::new();
+        for (number, word) in line.split(' ').enumerate() {
+            let wide = console::measure_text_width(&now) + 1 + console::measure_text_width(word);
+            // Spaces in front of a line are kept.
+            if number > 0 && !now.trim().is_empty() && wide >= columns {
+                lines.push(std::mem::replace(&mut now, format!("{INDENT}{word}")));
+                continue;
+            }
+            if number > 0 {
+                now.push(' ');
+            }
+            now.push_str(word);
+        }
+        lines.push(now);
+    }
+    lines.join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +132,15 @@ mod tests {
         assert_eq!(printable("root\x1b[2Jfs\n"), "root\\u{1b}[2Jfs\\n");
         assert_eq!(printable("a\u{202e}b"), "a\\u{202e}b");
         assert_eq!(printable("Größe"), "Größe");
+    }
+
+    #[test]
+    fn lines_break_between_words() {
+        assert_eq!(wrapped("one two three", 80), "one two three");
+        assert_eq!(wrapped("one two three", 9), "one two\n    three");
+        assert_eq!(wrapped("  one two", 7), "  one\n    two");
+        assert_eq!(wrapped("one\ntwo", 3), "one\ntwo");
+        assert_eq!(wrapped("/a/long/path is a path", 8), "/a/long/path\n    is\n    a\n    path");
+        assert_eq!(wrapped("", 8), "");
     }
 }

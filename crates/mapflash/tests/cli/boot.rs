@@ -65,7 +65,7 @@ fn what_goes_wrong_is_told_for_each_board() {
         ["flash.bin", "--virtual", "imx8mp", "--virtual", "imx8mp:rom at 20000 stall", "-b", "1-1.1", "-b", "1-1.2"];
     let ran = boot(&room, &args).expect(4);
     assert!(ran.stderr.contains("1-1.1: ready in fastboot"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("mapflash: 1 of 2 boards failed: the i.MX8M Plus at 1-1.2"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("mapflash: 1 of 2 boards failed\n  the i.MX8M Plus at 1-1.2"), "{}", ran.stderr);
     let error = room.run(&[&["--json", "boot"], &args[..]].concat()).expect(4).last();
     assert_eq!((&error["kind"], &error["target_changed"]), (&"board_failed".into(), &false.into()));
 }

@@ -32,7 +32,8 @@ fn a_stopped_job_ends_with_128_and_the_signal_and_says_what_the_target_holds() {
         let room = Room::new();
         let (mut child, mut out) = waiting(&room);
         send(&child, signal);
-        // Standard input stays open: nothing but the signal may end it.
+        // Held open, which waiting would not: nothing but the signal may end it.
+        let _input = child.stdin.take();
         let code = child.wait().unwrap().code();
         let (mut objects, mut said) = (String::new(), String::new());
         out.read_to_string(&mut objects).unwrap();
@@ -110,6 +111,7 @@ fn the_second_signal_ends_with_an_error_object() {
         send(&child, "INT");
         send(&child, "TERM");
         send(&child, "CONT");
+        let _input = child.stdin.take();
         let code = child.wait().unwrap().code().unwrap();
         let mut objects = String::new();
         out.read_to_string(&mut objects).unwrap();

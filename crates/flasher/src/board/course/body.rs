@@ -31,7 +31,8 @@ impl Course<'_> {
             .filter(|index| self.known.get(*index) != Some(&Known::Proven))
             .collect();
         let total = todo.iter().map(|index| self.extent(*index).len()).sum();
-        self.begin(Stage::Write, Some(total));
+        let compares = !self.cleared && todo.iter().any(|index| self.known.get(*index) == Some(&Known::Perhaps));
+        self.begin(if compares { Stage::Compare } else { Stage::Write }, Some(total));
         let mut rest = todo.as_slice();
         let mut pending: Vec<usize> = Vec::new();
         loop {

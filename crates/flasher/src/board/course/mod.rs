@@ -91,6 +91,8 @@ pub(super) struct Course<'a> {
     pub(super) state: TargetState,
     pub(super) journal: Journal,
     pub(super) erased: Option<Erased>,
+    /// By what pieces were found to be there already.
+    pub(super) compared: Option<Sum>,
     cleared: bool,
     /// Pieces before this one were judged while others had the bus, if they were sent.
     proven_to: usize,
@@ -133,6 +135,7 @@ impl<'a> Course<'a> {
             state: TargetState::Unchanged,
             journal,
             erased: None,
+            compared: None,
             cleared: false,
             proven_to: 0,
             gzip: None,

@@ -8,7 +8,6 @@ use crate::board::check::{Sum, true_claims};
 use crate::board::error::BoardError;
 use crate::board::place::Place;
 use crate::board::uboot::Uboot;
-use crate::event::Stage;
 
 impl Course<'_> {
     /// Those of `indices` that must be sent.
@@ -24,7 +23,9 @@ impl Course<'_> {
         }
         let claims = self.claims(uboot, indices)?;
         let start = uboot.now();
-        let marks = true_claims(uboot, place, &claims, self.compare(uboot));
+        let sum = self.compare(uboot);
+        self.compared = Some(sum);
+        let marks = true_claims(uboot, place, &claims, sum);
         self.spent.proof = self.spent.proof.saturating_add(uboot.now().saturating_sub(start));
         let marks = claims.iter().zip(marks?);
         let bad: BTreeSet<usize> = marks.filter(|(_, right)| !right).map(|(claim, _)| claim.index).collect();
@@ -37,13 +38,15 @@ impl Course<'_> {
             }
             let extent = self.extent(index);
             self.know_proven(index);
-            if !self.touched.contains(&index) {
-                self.sums.skipped = self.sums.skipped.saturating_add(extent.len());
-                self.touched.insert(index);
+            let sum = if self.touched.insert(index) {
                 self.passed.insert(index);
-            }
+                &mut self.sums.skipped
+            } else {
+                &mut self.sums.survived
+            };
+            *sum = sum.saturating_add(extent.len());
             self.ground.feed.passed_over(index);
-            self.advance(Stage::Write, extent.len(), extent.end());
+            self.advance(self.stage, extent.len(), extent.end());
         }
         self.journal.flush();
         Ok(wrong)

@@ -65,6 +65,9 @@ impl Sight<'_> {
         if zeros > 0 {
             line.push_str(&format!(" and {} of zeros", size(zeros)));
         }
+        if self.kept() > 0 {
+            line.push_str(&format!(", {} kept as it is on the board", size(self.kept())));
+        }
         line.push_str(&format!(
             "; about {} a board over USB 2.0, less where it packs or is there already",
             span(self.estimate())

@@ -21,15 +21,18 @@ pub(super) struct Gaps {
     holes: u64,
     /// In front of the first partition.
     gap: u64,
+    /// Of the image, but not written, as was asked.
+    kept: u64,
 }
 
 impl Gaps {
     /// Those of a map under a plan.
     pub(super) fn of(map: Option<&BlockMap>, plan: &Plan) -> Self {
         let head = ByteRange::first(plan.head());
-        map.into_iter().flat_map(BlockMap::holes).fold(Self::default(), |sum, hole| {
+        let kept = plan.pieces().filter(|piece| piece.kept).map(|piece| piece.extent.len()).sum();
+        map.into_iter().flat_map(BlockMap::holes).fold(Self { kept, ..Self::default() }, |sum, hole| {
             let gap = hole.intersect(head).map_or(0, ByteRange::len);
-            Self { holes: sum.holes + hole.len() - gap, gap: sum.gap + gap }
+            Self { holes: sum.holes + hole.len() - gap, gap: sum.gap + gap, ..sum }
         })
     }
 
@@ -53,6 +56,9 @@ impl Gaps {
                 ),
             });
         }
+        if self.kept > 0 {
+            lines.push(format!("{} of the image were not written: --keep keeps what was there", size(self.kept)));
+        }
         lines
     }
 }
@@ -70,25 +76,33 @@ pub(super) fn tell(
     let all = results.len();
     let names: Vec<String> = (0..all).map(|board| boards.name(board)).collect();
     let objects: Vec<Value> = names.iter().zip(&results).map(|(name, result)| as_json(name, result)).collect();
+    let several = all > 1;
     let mut failed = Vec::new();
-    let mut good = 0;
+    let mut good = Vec::new();
     for (name, result) in names.iter().zip(results) {
-        for line in lines(name, &result, job) {
-            if !display.is_json() {
-                display.say(&line);
-            }
+        if result.error.is_none() {
+            lines(name, &result, several).iter().for_each(|line| say(display, line));
+        } else if !several {
+            trouble(&result).iter().for_each(|line| say(display, line));
         }
         match result.error {
-            None => good += 1,
-            Some(error) => failed.push(AppError::of_board(name, error, result.state, watch.caught())),
+            None => good.push(name.as_str()),
+            Some(error) => failed.push((name, AppError::of_board(name, error, result.state, watch.caught()))),
         }
     }
-    if good > 0 && !display.is_json() {
-        gaps.lines(job).iter().for_each(|line| display.say(line));
+    if !good.is_empty() {
+        gaps.lines(job).iter().for_each(|line| say(display, line));
+        say(display, then_words(job.options.then, several));
     }
-    if all > 1 && !display.is_json() {
-        display.say(&format!("{good} of {} hold the image, after {}", count(all, "board"), span(time)));
+    if several {
+        say(display, &format!("{} of {} hold the image, after {}", good.len(), count(all, "board"), span(time)));
+        if !failed.is_empty() {
+            let bad: Vec<&str> = failed.iter().map(|(name, _)| name.as_str()).collect();
+            let good = if good.is_empty() { "none".to_owned() } else { good.join(", ") };
+            say(display, &format!("good: {good}; FAILED: {}", bad.join(", ")));
+        }
     }
+    let failed: Vec<AppError> = failed.into_iter().map(|(_, error)| error).collect();
     let status = failed.iter().map(AppError::status).next().map_or(0, crate::exit::Status::code);
     let ended = if failed.is_empty() { Ok(()) } else { Err(AppError::of_boards(failed, all)) };
     let status = ended.as_ref().err().map_or(status, |error: &AppError| error.status().code());
@@ -99,15 +113,22 @@ pub(super) fn tell(
         "holes": gaps.holes,
         "holes_zeroed": job.wishes.holes == HolePolicy::Zero,
         "gap": gaps.gap,
+        "kept": gaps.kept,
         "gap_cleared": job.wishes.clear_gap,
         "seconds": time.as_secs_f64(),
     })));
     ended
 }
 
-/// What is said of one board.
-fn lines(name: &str, result: &BoardResult, job: &Flash) -> Vec<String> {
-    let mut lines = Vec::new();
+/// A line for people; the result is an object for programs.
+fn say(display: &Display, line: &str) {
+    if !display.is_json() {
+        display.say(line);
+    }
+}
+
+/// What is said of a board that holds the image; of one of `several` the main thing in one line.
+fn lines(name: &str, result: &BoardResult, several: bool) -> Vec<String> {
     let mut who = name.to_owned();
     if let Some(chip) = &result.chip {
         who.push_str(&format!(" ({}", printable(chip)));
@@ -117,56 +138,20 @@ fn lines(name: &str, result: &BoardResult, job: &Flash) -> Vec<String> {
         who.push(')');
     }
     let sums = &result.sums;
-    if result.error.is_none() {
-        let mut line = format!("{who}: ");
-        match result.proof {
-            Some(sum) => line.push_str(&format!("proven by {}", label(sum.name()))),
-            None => line.push_str("written, not proven"),
-        }
-        line.push_str(&format!(" in {}", span(result.time)));
-        line.push_str(&format!(", {} of {} written", size(sums.written), size(sums.wanted)));
-        if sums.skipped > 0 {
-            line.push_str(&format!(", {} were right already", size(sums.skipped)));
-        }
-        lines.push(line);
+    let mut line = match result.proof {
+        Some(sum) => format!("{who}: proven by {} in {}", label(sum.name()), span(result.time)),
+        None => format!("{who}: written in {}, not proven", span(result.time)),
+    };
+    line.push_str(&format!(", {} of {} written", size(sums.written), size(sums.wanted)));
+    let mut lines = vec![line];
+    if sums.sent > 0 && !several {
+        lines.push(sent(result));
     }
-    if sums.sent > 0 && result.error.is_none() {
-        let mut line = format!("  sent {}", size(sums.sent));
-        if let Some(rate) = rate(sums.sent, result.spent.bus) {
-            line.push_str(&format!(" at {}/s", size(rate)));
-        }
-        if sums.packed > 0 {
-            line.push_str(&format!(", {} of the image packed", size(sums.packed)));
-        }
-        let spent = &result.spent;
-        let parts = [
-            ("booting", spent.boot),
-            ("bus", spent.bus),
-            ("writing", spent.card),
-            ("proof", spent.proof),
-            ("waiting for the image", spent.source),
-            ("waiting for a turn", spent.turn),
-        ];
-        let told: Vec<String> = parts
-            .iter()
-            .filter(|(_, time)| *time >= Duration::from_millis(100))
-            .map(|(what, time)| format!("{what} {}", span(*time)))
-            .collect();
-        if !told.is_empty() {
-            line.push_str(&format!("; {}", told.join(", ")));
-        }
-        lines.push(line);
+    if sums.skipped > 0 {
+        let by = result.compared.map_or(String::new(), |sum| format!(" by {}", label(sum.name())));
+        lines.push(format!("  {} were right already{by}", size(sums.skipped)));
     }
-    if sums.resent > 0 {
-        lines.push(format!(
-            "  {} had to be sent again",
-            count(usize::try_from(sums.resent).unwrap_or(usize::MAX), "piece")
-        ));
-    }
-    if sums.returns > 0 {
-        lines
-            .push(format!("  it was lost and came back {}", count(usize::try_from(sums.returns).unwrap_or(0), "time")));
-    }
+    lines.extend(trouble(result));
     if let Some(erased) = &result.erased {
         let sampled = match erased.zeros {
             Some(true) => "sampled: zeros",
@@ -187,17 +172,64 @@ fn lines(name: &str, result: &BoardResult, job: &Flash) -> Vec<String> {
             loader.offset
         ));
     }
-    if result.error.is_none() {
-        lines.push(
-            match job.options.then {
-                Then::Stay => "  it stays in fastboot; --then reset starts what was written",
-                Then::Reset => "  it was reset",
-                Then::Continue => "  it goes on booting",
-            }
-            .to_owned(),
-        );
+    lines
+}
+
+/// What went over the bus, and where the time went.
+fn sent(result: &BoardResult) -> String {
+    let (sums, spent) = (&result.sums, &result.spent);
+    let mut line = format!("  sent {}", size(sums.sent));
+    if let Some(rate) = rate(sums.sent, spent.bus) {
+        line.push_str(&format!(" at {}/s", size(rate)));
+    }
+    if sums.packed > 0 {
+        line.push_str(&format!(", {} of the image packed", size(sums.packed)));
+    }
+    let parts = [
+        ("booting", spent.boot),
+        ("bus", spent.bus),
+        ("writing", spent.card),
+        ("proof", spent.proof),
+        ("waiting for the image", spent.source),
+        ("waiting for a turn", spent.turn),
+    ];
+    let told: Vec<String> = parts
+        .iter()
+        .filter(|(_, time)| *time >= Duration::from_millis(100))
+        .map(|(what, time)| format!("{what} {}", span(*time)))
+        .collect();
+    if !told.is_empty() {
+        line.push_str(&format!("; {}", told.join(", ")));
+    }
+    line
+}
+
+/// What did not go at once.
+fn trouble(result: &BoardResult) -> Vec<String> {
+    let counted = |number: u64, what| count(usize::try_from(number).unwrap_or(usize::MAX), what);
+    let mut lines = Vec::new();
+    if result.sums.resent > 0 {
+        lines.push(format!("  {} had to be sent again", counted(result.sums.resent, "piece")));
+    }
+    if result.sums.returns > 0 {
+        lines.push(format!(
+            "  it was lost and came back {}; {} of what it had been sent were still right",
+            counted(result.sums.returns.into(), "time"),
+            size(result.sums.survived)
+        ));
     }
     lines
+}
+
+fn then_words(then: Then, several: bool) -> &'static str {
+    match (then, several) {
+        (Then::Stay, false) => "it stays in fastboot; --then reset starts what was written",
+        (Then::Stay, true) => "they stay in fastboot; --then reset starts what was written",
+        (Then::Reset, false) => "it was reset",
+        (Then::Reset, true) => "they were reset",
+        (Then::Continue, false) => "it goes on booting",
+        (Then::Continue, true) => "they go on booting",
+    }
 }
 
 fn label(sum: &str) -> &'static str {
@@ -217,9 +249,11 @@ fn as_json(name: &str, result: &BoardResult) -> Value {
         "error": result.error.as_ref().map(ToString::to_string),
         "state": result.state.name(),
         "proof": result.proof.map(|sum| sum.name()),
+        "compared": result.compared.map(|sum| sum.name()),
         "wanted": sums.wanted,
         "written": sums.written,
         "skipped": sums.skipped,
+        "survived": sums.survived,
         "sent": sums.sent,
         "packed": sums.packed,
         "filled": sums.filled,
