@@ -164,6 +164,11 @@ fn write(
     Ok(())
 }
 
+/// Does this U-Boot tell what the board boots from?
+pub(super) fn tells_switch(uboot: &mut Uboot) -> Result<bool, BoardError> {
+    Ok(read_switch(uboot)?.boot.is_some())
+}
+
 /// The switch, as far as this U-Boot tells: its ack bit by what the command prints, where the console can be heard.
 fn read_switch(uboot: &mut Uboot) -> Result<Switch, BoardError> {
     let device = uboot.profile.device;

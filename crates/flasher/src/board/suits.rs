@@ -6,7 +6,7 @@ use imx_usb::boot::{Unfit, suits};
 use imx_usb::chips::Chip;
 
 use super::BoardError;
-use super::loader::{BootPart, Loader};
+use super::loader::{BootPart, Loader, tells_switch};
 use super::place::To;
 use super::uboot::{Area, Command, SECTOR, Sectors, Uboot};
 
@@ -51,6 +51,9 @@ pub(super) fn check(uboot: &mut Uboot, loader: &Loader, chip: Option<&Chip>) -> 
         Room::Enough => {}
     }
     back?;
+    if loader.part == BootPart::Inactive && !tells_switch(uboot)? {
+        return Err(cannot("it does not tell which one is in use"));
+    }
     Ok(offset)
 }
 

@@ -26,9 +26,9 @@ fn a_loader_goes_to_the_inactive_boot_partition_and_the_switch_follows() {
     let (table, cancel) = (ChipTable::builtin(), Cancel::new());
     let mut boards = Boards::new(&bus, &table, vec![Which::Port(port_of(&board))], &cancel);
     boards.boot = Some(BootImage::new(flash_bin(model, BOOT)));
-    let put = |seed, part| {
+    let put_that = |bytes: Vec<u8>, part, offset| {
         flash_loader(&LoaderJob {
-            loader: Loader { bytes: flash_bin(model, seed).into(), part, offset: None, other_chip: false },
+            loader: Loader { bytes: bytes.into(), part, offset, other_chip: false },
             boards: 1,
             connect: &boards,
             proof: Proof::Fast,
@@ -38,6 +38,25 @@ fn a_loader_goes_to_the_inactive_boot_partition_and_the_switch_follows() {
         })
         .remove(0)
     };
+    let put = |seed, part| put_that(flash_bin(model, seed), part, None);
+    // What this board would not boot from, or what does not fit, changes nothing on it.
+    let conf = board.emmc(|card| card.partconf());
+    for (bytes, offset) in [
+        (flash_bin(Model::Imx8mm, 2), None),
+        (flash_bin(Model::Imx93, 2), None),
+        (vec![7; 40_000], None),
+        (flash_bin(model, 2), Some(1 << 30)),
+    ] {
+        let result = put_that(bytes, BootPart::Of(flasher::board::Area::Boot0), offset);
+        assert!(
+            matches!(result.error, Some(BoardError::Unfit(_) | BoardError::LoaderTooLong { .. })),
+            "{:?}",
+            result.error
+        );
+        assert!(!result.state.changed());
+        assert_eq!(board.emmc(|card| card.partconf()), conf);
+        assert!(board.emmc(|card| card.peek(Area::Boot0, 0, 4096)).unwrap() == flash_bin(model, 1)[..4096]);
+    }
     let result = put(2, BootPart::Inactive);
     assert_good(&result, "a loader");
     let placed = result.loader.unwrap();

@@ -1,6 +1,7 @@
 //! `mapflash flash`, on virtual boards.
 
-use virtual_imx::model::Model;
+use imx_usb::bootimage::describe::describe;
+use virtual_imx::model::{Model, RomKind};
 use virtual_imx::sample::flash_bin;
 
 use crate::support::{Ran, Room, golden, mbr, without_times};
@@ -236,6 +237,31 @@ fn a_loader_that_the_board_would_not_boot_from_is_refused() {
     refused(&room, &[&["flash.bin"], &far[..]].concat(), 7, &["would end at byte", "of boot0"]);
     let args = [&["disk.wic", "--boot", "flash.bin", "--boot-partition", "boot1"], &far[..]].concat();
     refused(&room, &args, 7, &["would end at byte", "of boot1"]);
+}
+
+fn has_ivt(model: Model) -> bool {
+    matches!(model.rom(), RomKind::SdpIvt | RomKind::StreamIvt)
+}
+
+#[test]
+fn each_chip_takes_its_own_loader_and_no_other_chips() {
+    for model in Model::ALL {
+        let room = room(model);
+        let name = model.board().split('_').next().unwrap();
+        // Where an i.MX8QXP looks depends on its revision.
+        let place: &[&str] = if model == Model::Imx8qxp { &["--boot-offset", "32K"] } else { &[] };
+        let on = |file| [&[file, "--boot", "flash.bin", "--virtual", name], place].concat();
+        flash(&room, &on("flash.bin")).expect(0);
+        for other in Model::ALL.into_iter().filter(|other| *other != model) {
+            let loader = flash_bin(other, 1);
+            // Of some containers nothing tells the chips.
+            if describe(&loader).family().is_none() && !has_ivt(model) && !has_ivt(other) {
+                continue;
+            }
+            room.write("other.bin", &loader);
+            refused(&room, &on("other.bin"), 7, &["the loader is"]);
+        }
+    }
 }
 
 #[test]

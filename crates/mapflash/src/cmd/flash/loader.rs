@@ -58,7 +58,7 @@ fn place(part: BootPart) -> &'static str {
 }
 
 /// The file that it is of.
-fn file(job: &Flash) -> String {
+pub(super) fn file(job: &Flash) -> String {
     let path = job.loader.as_ref().or(job.boot.as_ref()).unwrap_or(&job.image);
     shown(path)
 }
