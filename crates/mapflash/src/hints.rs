@@ -70,6 +70,8 @@ fn of_board(error: &BoardError) -> Vec<String> {
         BoardError::NotHeld { .. } => {
             one("its eMMC may be worn out: try another board with the same cable, then replace it")
         }
+        // It is U-Boot that refuses, not the card.
+        BoardError::Refused { says, .. } if says.contains("exceed") || says.contains("too large") => Vec::new(),
         BoardError::Refused { .. } => one("its eMMC refuses to write there: it may be write-protected or worn out"),
         BoardError::Unfit(Unfit::OtherChip { .. }) => one(
             "build the loader for this chip; if you know that it is right, --allow-other-chip writes it all the same",

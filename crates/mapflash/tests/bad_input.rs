@@ -527,7 +527,16 @@ fn create_of_what_cannot_be_mapped() {
 
 #[test]
 fn usage_errors_have_their_own_status() {
-    for args in [&["copy"][..], &["copy", "a"], &["nonsense"], &["copy", "--holes", "maybe", "a", "b"], &[]] {
+    for args in [
+        &["copy"][..],
+        &["copy", "a"],
+        &["nonsense"],
+        &["copy", "--holes", "maybe", "a", "b"],
+        &["flash", "a", "--to", "all"],
+        &["flash", "a", "--to", "gpt"],
+        &["flash", "a", "--to", "mbr"],
+        &[],
+    ] {
         let run = mapflash(args).expect(USAGE);
         assert!(!run.stderr.is_empty() && !run.stderr.contains("panicked"), "{run:#?}");
     }

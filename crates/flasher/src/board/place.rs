@@ -43,7 +43,7 @@ pub(crate) struct Place {
     pub(crate) area: Area,
     /// Its first byte there; `None` where only fastboot knows: then nothing can be read back.
     pub(crate) start: Option<u64>,
-    /// Its fastboot name, which takes sparse images.
+    /// Its fastboot name, if that takes sparse images; without one all is written by number.
     pub(crate) name: Option<String>,
     /// Its length in bytes, where it is known.
     pub(crate) size: Option<u64>,
@@ -90,10 +90,23 @@ pub(super) fn resolve(to: &To, uboot: &mut Uboot) -> Result<Place, BoardError> {
             })?;
             let size = imx_usb::fastboot::parse_number(&size).filter(|size| *size > 0);
             let start = partition_start(uboot, name, size)?;
-            Ok(Place { area: Area::User, start, name: Some(name.clone()), size })
+            let place = Place { area: Area::User, start, name: Some(name.clone()), size };
+            if !(uboot.profile.is_nxp() && VERBATIM.iter().any(|begin| name.starts_with(begin))) {
+                return Ok(place);
+            }
+            if !place.takes_parts(&uboot.profile) {
+                return Err(BoardError::Cannot {
+                    what: "write an image to a partition of that name",
+                    why: "its fastboot would store the sparse image itself there, and where the partition lies on the card is not known",
+                });
+            }
+            Ok(Place { name: None, ..place })
         }
     }
 }
+
+/// To partitions whose names begin so NXP's fastboot writes what it is sent as it comes, also a sparse image.
+const VERBATIM: [&str; 2] = ["boot", "misc"];
 
 /// Where a partition begins, by U-Boot's own reading of the table; `None` where it does not tell, or where its fastboot
 /// may mean something else by that name: what has another length, a window or a partition that the name stands for.

@@ -231,3 +231,59 @@ fn what_is_kept_is_not_erased() {
     let told = result.erased.unwrap();
     assert_eq!((told.bytes, told.left), (4 * MIB + 512 * KIB, 508 * KIB));
 }
+
+/// NXP's fastboot stores a sparse image in partitions of some names as it comes.
+#[test]
+fn names_that_take_no_sparse_image() {
+    let scene = scene(66);
+    for name in ["boot", "boot_a", "misc", "bootloader-2"] {
+        let parts = [("data", 2048, 2049), (name, 4097, 3072)];
+        for wire in WIRES {
+            for tree in [Tree::Nxp, Tree::Upstream] {
+                let board = board(tree, true, &parts);
+                let mut run = Run::new(&scene, std::slice::from_ref(&board));
+                run.to = To::Partition(name.to_owned());
+                run.options.wire = wire;
+                let what = format!("{name} {wire:?} {tree:?}");
+                assert_good(&run.one(), &what);
+                assert_same(&card(&board), &with(&scene, &parts, name), &what);
+            }
+        }
+        let board = board(Tree::Nxp, false, &parts);
+        let mut run = Run::new(&scene, std::slice::from_ref(&board));
+        run.to = To::Partition(name.to_owned());
+        let result = run.one();
+        assert!(matches!(result.error, Some(BoardError::Cannot { .. })), "{name}: {:?}", result.error);
+        assert_eq!(result.state, TargetState::Unchanged);
+        assert_same(&card(&board), &before(&parts), name);
+    }
+}
+
+/// The partition ends where no block of a sparse image does.
+#[test]
+fn an_image_as_long_as_its_partition() {
+    for size in [2049 * SECTOR, 2049 * SECTOR - 100] {
+        let scene = Scene::of(MODEL, 67, size, 4096, &[(0, 8192), (16 * KIB, size)]);
+        for part in [true, false] {
+            for wire in [Wire::Only(Form::Raw), Wire::Only(Form::Lz4)] {
+                let board = board(Tree::Nxp, part, &PARTS);
+                let mut run = Run::new(&scene, std::slice::from_ref(&board));
+                run.to = To::Partition("first".to_owned());
+                run.options.wire = wire;
+                let result = run.one();
+                let what = format!("{size} {part} {wire:?}");
+                if part {
+                    assert_good(&result, &what)
+                } else {
+                    assert_unproven(&result, &what)
+                }
+                let (first, end) = (narrow(2048 * SECTOR), narrow(2048 * SECTOR + size));
+                let (held, wanted) = (card(&board), with(&scene, &PARTS, "first"));
+                assert_same(&held[..end], &wanted[..end], &what);
+                // What is behind the image in its last sector is nobody's.
+                let next = first + narrow(2049 * SECTOR);
+                assert_same(&held[next..], &wanted[next..], &what);
+            }
+        }
+    }
+}

@@ -131,6 +131,12 @@ impl TryFrom<FlashArgs> for Flash {
                 return Err(not_a_loader(&args.image, &format!("is no boot image, and {place} takes one")));
             }
             "boot0" | "boot1" => To::Emmc,
+            "all" => return Err(usage("--to all is no partition: --to emmc or --to sd is the whole card")),
+            name @ ("gpt" | "mbr") => {
+                return Err(usage(&format!(
+                    "--to {name} is no partition: the image of a whole disk brings its table along to --to emmc or --to sd"
+                )));
+            }
             name => To::Partition(name.to_owned()),
         };
         if loader_image && to == To::Sd {

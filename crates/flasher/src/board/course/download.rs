@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use bmap::ByteRange;
+use bmap::{BlockSize, ByteRange};
 
 use super::{BATCH, Course, Ground};
 use crate::board::batch::{self, Batch, Item};
@@ -66,11 +66,20 @@ impl<'a> Course<'a> {
         }
         let batch = if by_number && (gained || place.name.is_none() || self.compares()) {
             Ok(batch::parts(form, parts))
+        } else if self.overhangs(place) {
+            batch::sectors(ground.feed, parts.into_iter().map(|(item, _)| item).collect(), self.image_size())
         } else {
             batch::split(ground.feed, parts.into_iter().map(|(item, _)| item).collect(), self.image_size())
         };
         self.spent.source = self.spent.source.saturating_add(uboot.now().saturating_sub(start));
         Ok(batch?)
+    }
+
+    /// Does the image end in a block of a sparse image that is not all inside the place?
+    fn overhangs(&self, place: &Place) -> bool {
+        let Some(size) = place.size else { return false };
+        let block = batch::block_size(self.ground.feed.plan().alignment()).map_or(SECTOR, BlockSize::bytes);
+        self.image_size().checked_next_multiple_of(block).is_none_or(|end| end > size)
     }
 
     /// Sends items as they are, in as many downloads as it takes.
