@@ -98,6 +98,13 @@ pub enum Note {
     },
     /// An interrupted job was to go on, and none of this image was begun on this board: all is sent.
     NothingBegun,
+    /// At the end of a card that is longer than the image is the header of the old backup partition table, or may be.
+    BackupTable {
+        /// Where.
+        at: ByteRange,
+        /// It was there, and is zeroed; otherwise it could not be looked at, and what is there stays.
+        cleared: bool,
+    },
     /// The kernel did not take the new partition table; it will at the next plug or boot.
     TableNotReread {
         /// Why.

@@ -147,6 +147,18 @@ pub(crate) fn zeros(feed: &Feed<'_>, fills: impl Iterator<Item = Fill>, size: u6
     let Some(block) = block_size(feed.plan().alignment()) else {
         return Err(dry(FlashError::Unaligned { alignment: feed.plan().alignment() }));
     };
+    zeros_by(fills, size, block)
+}
+
+/// The same of a single fill that begins and ends at any sector; `size` is the card's then.
+pub(crate) fn zero_sectors(feed: &Feed<'_>, fill: Fill, size: u64) -> Result<Batch, Dry> {
+    match block_size(SECTOR) {
+        Some(block) => zeros_by(std::iter::once(fill), size, block),
+        None => zeros(feed, std::iter::once(fill), size),
+    }
+}
+
+fn zeros_by(fills: impl Iterator<Item = Fill>, size: u64, block: BlockSize) -> Result<Batch, Dry> {
     let (mut extents, mut items) = (Vec::new(), Vec::new());
     for Fill { extent, word } in fills {
         let last = extent.end().div_ceil(block.bytes()).saturating_sub(1);

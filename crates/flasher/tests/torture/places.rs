@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 
 use flasher::TargetState;
 use flasher::board::{Before, BoardError, BoardResult, Form, Profile, Sum, To, Which, Wire};
+use flasher::event::{Event, Note};
 use imx_usb::fastboot::udp::Address;
 use virtual_imx::board::{Board, Setup};
 use virtual_imx::emmc::{Area, Geometry};
@@ -284,6 +285,56 @@ fn an_image_as_long_as_its_partition() {
                 let next = first + narrow(2049 * SECTOR);
                 assert_same(&held[next..], &wanted[next..], &what);
             }
+        }
+    }
+}
+
+/// Without the table in front, a loader in a boot partition would find the old system by the backup at the card's end.
+#[test]
+fn the_old_backup_table_goes_with_the_table() {
+    type Change = fn(&mut Profile);
+    let rows: [(Change, bool); 4] = [
+        (|_| {}, true),
+        (|profile| profile.crc32_verify = false, true),
+        (|profile| profile.buffer = None, true),
+        (|profile| profile.shell = None, false),
+    ];
+    let scene = Scene::new(MODEL, 68);
+    let (last, len) = (CARD - SECTOR, narrow(SECTOR));
+    let mut header = pattern(len, 7);
+    header[..8].copy_from_slice(b"EFI PART");
+    for (change, seen) in rows {
+        for (there, keep, cut) in
+            [(true, false, false), (true, false, true), (true, true, false), (false, false, false)]
+        {
+            let what = format!("seen {seen} there {there} keep {keep} cut {cut}");
+            let board = board(Tree::Nxp, true, &PARTS);
+            let old = if there { header.clone() } else { pattern(len, 8) };
+            board.emmc(|card| assert!(card.poke(Area::User, last, &old)));
+            if cut {
+                board.add_faults(virtual_imx::fault::script("uboot at 1500000 power never").unwrap());
+            }
+            let mut run = Run::new(&scene, std::slice::from_ref(&board));
+            run.change = change;
+            run.wishes.keep.extend(bmap::ByteRange::at(last, SECTOR).filter(|_| keep));
+            let told = std::sync::Mutex::new(Vec::new());
+            let result = run.watched(&|_: usize, event: &Event| {
+                if let Event::Note(Note::BackupTable { at, cleared }) = event {
+                    told.lock().unwrap().push((at.start(), *cleared));
+                }
+            });
+            assert_eq!(result[0].error.is_some(), cut || !seen, "{what}: {:?}", result[0].error);
+            let cleared = there && !keep && seen;
+            let held = board.emmc(|card| card.peek(Area::User, last, len).unwrap());
+            assert_eq!(held == vec![0; len], cleared, "{what}");
+            assert_eq!(held == old, !cleared, "{what}");
+            let expected = match () {
+                () if keep => vec![],
+                () if !seen => vec![(last, false)],
+                () if there => vec![(last, true)],
+                () => vec![],
+            };
+            assert_eq!(told.into_inner().unwrap(), expected, "{what}");
         }
     }
 }

@@ -42,6 +42,8 @@ pub(super) fn name(note: &Note) -> &'static str {
         Note::NoJournal { .. } => "no_journal",
         Note::OtherChip { .. } => "other_chip",
         Note::NothingBegun => "nothing_begun",
+        Note::BackupTable { cleared: true, .. } => "backup_table_cleared",
+        Note::BackupTable { cleared: false, .. } => "backup_table_left",
         _ => "other",
     }
 }
@@ -101,6 +103,12 @@ pub(super) fn describe(note: &Note) -> Line {
         }
         Note::TableNotReread { error } => Line::Warning(format!(
             "the kernel did not take the new partition table ({error}); unplug the disk and plug it in again"
+        )),
+        Note::BackupTable { at, cleared: true } => {
+            Line::Say(format!("the old backup partition table at the end of the card is cleared (bytes {at})"))
+        }
+        Note::BackupTable { at, cleared: false } => Line::Say(format!(
+            "whether an old backup partition table is left at the end of the card cannot be seen (bytes {at}): until this is done, a loader elsewhere may start the old system by it"
         )),
         other => Line::Say(format!("{other:?}")),
     }

@@ -94,6 +94,8 @@ pub(super) struct Course<'a> {
     /// By what pieces were found to be there already.
     pub(super) compared: Option<Sum>,
     cleared: bool,
+    /// It was told that a backup table may be left.
+    backup_told: bool,
     /// Pieces before this one were judged while others had the bus, if they were sent.
     proven_to: usize,
     /// How much better than LZ4 gzip packs this image, by the first samples.
@@ -137,6 +139,7 @@ impl<'a> Course<'a> {
             erased: None,
             compared: None,
             cleared: false,
+            backup_told: false,
             proven_to: 0,
             gzip: None,
             stage: Stage::Write,

@@ -53,7 +53,7 @@ impl Course<'_> {
     }
 
     /// The sum to compare by: as asked, or what there is.
-    fn compare(&self, uboot: &Uboot) -> Sum {
+    pub(super) fn compare(&self, uboot: &Uboot) -> Sum {
         match self.how.compare {
             Sum::Sha256 if uboot.profile.sha256 => Sum::Sha256,
             _ if uboot.profile.crc32_verify => Sum::Crc32,
