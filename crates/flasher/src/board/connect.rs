@@ -18,6 +18,7 @@ use imx_usb::probe::card::{Kind, find};
 use imx_usb::probe::{Capabilities, ProbeOptions, probe};
 
 use super::again;
+use super::driven::Driven;
 use super::place::To;
 use super::profile::Profile;
 use super::{BoardError, Connect, Connected, Joiners};
@@ -74,6 +75,8 @@ pub struct Boards<'a> {
     known: Mutex<BTreeMap<usize, Identity>>,
     /// The last coming of each that was talked to in fastboot.
     talked: Mutex<BTreeMap<usize, Visit>>,
+    /// The ports that are in use.
+    driven: Driven,
 }
 
 impl std::fmt::Debug for Boards<'_> {
@@ -99,6 +102,7 @@ impl<'a> Boards<'a> {
             late: Mutex::default(),
             known: Mutex::default(),
             talked: Mutex::default(),
+            driven: Driven::default(),
         }
     }
 
@@ -153,7 +157,10 @@ impl<'a> Boards<'a> {
             let seen = self.bus.changes();
             let devices = self.bus.devices()?;
             let ours = devices.iter().filter(|device| recognise(self.table, device).is_some());
-            for device in ours {
+            // Where another one is driven nobody else looks.
+            let free = ours.filter(|device| !self.driven.is_anothers(board, &device.port, &devices));
+            let take = |device: &Device| self.driven.take(board, &device.port, &devices);
+            for device in free {
                 match (&known, which) {
                     (Some(known), _) => {
                         let here = device.port == known.port;
@@ -163,21 +170,25 @@ impl<'a> Boards<'a> {
                             continue;
                         }
                         match serial {
-                            Some(serial) if told && known.has_serial(&serial) => return Ok(device.port.clone()),
+                            Some(serial) if told && known.has_serial(&serial) && take(device) => {
+                                return Ok(device.port.clone());
+                            }
                             // A ROM tells another number than U-Boot does, and only one of them may be known.
                             Some(serial) if told && here && known_stage(self.table, known, device) => {
                                 other = Some((device.port.clone(), serial));
                             }
-                            _ if here => return Ok(device.port.clone()),
+                            _ if here && take(device) => return Ok(device.port.clone()),
                             _ => {}
                         }
                     }
-                    (None, Some(Which::Port(port))) if device.port == *port || device.path == *port => {
+                    (None, Some(Which::Port(port)))
+                        if (device.port == *port || device.path == *port) && take(device) =>
+                    {
                         return Ok(device.port.clone());
                     }
                     (None, Some(Which::Serial(wanted))) => {
                         let serial = self.serial(device);
-                        if serial.is_some_and(|serial| serial.eq_ignore_ascii_case(wanted)) {
+                        if serial.is_some_and(|serial| serial.eq_ignore_ascii_case(wanted)) && take(device) {
                             return Ok(device.port.clone());
                         }
                     }
@@ -223,7 +234,12 @@ impl<'a> Boards<'a> {
         let end = self.bus.now().saturating_add(within);
         loop {
             let left = end.saturating_sub(self.bus.now());
+            self.driven.leave(board);
             let found = self.boot_at_its_port(board, left.max(LOOK), observer);
+            match &found {
+                Ok((device, _)) => self.driven.settle(board, device),
+                Err(_) => self.driven.leave(board),
+            }
             match (&found, &known) {
                 (Err(BoardError::Boot(error)), Some(known))
                     if matches!(*error.problem, Problem::OtherBoard { .. })

@@ -22,6 +22,7 @@ mod check;
 mod connect;
 mod connected;
 mod course;
+mod driven;
 mod erase;
 mod error;
 mod feed;
