@@ -5,6 +5,7 @@
 //! to look at a superblock would not be inspecting.
 
 pub(crate) mod boot;
+pub(crate) mod card;
 pub(crate) mod fs;
 mod pack;
 pub(crate) mod sparse;

@@ -123,6 +123,23 @@ fn a_mounted_disk() {
 }
 
 #[test]
+fn what_is_no_image_of_a_disk_is_written_with_a_warning() {
+    if !available("what_is_no_image_of_a_disk_is_written_with_a_warning") {
+        return;
+    }
+    let bench = Bench::new();
+    let words = bench.dir.path().join("words");
+    fs::write(&words, b"no image at all ".repeat(256)).unwrap();
+    let run = mapflash(["--json", "copy", "--yes", words.to_str().unwrap(), bench.disk.text()]).expect(0);
+    assert!(
+        run.object("warning")["message"].as_str().unwrap().contains("neither a partition table nor a loader"),
+        "{run:#?}"
+    );
+    let run = bench.copy(&["--yes"]).expect(0);
+    assert!(!run.stderr.contains("whole card"), "{run:#?}");
+}
+
+#[test]
 fn a_disk_with_a_mounted_partition() {
     if !available("a_disk_with_a_mounted_partition") {
         return;

@@ -13,10 +13,12 @@ use bmap::BlockMap;
 use flasher::plan::HolePolicy;
 use flasher::{Cancel, Job, Report, TargetState, prepare};
 use image::Image;
+use image::table::HEAD_WANTED;
 use serde_json::json;
 
 use crate::discover::shown;
 use crate::error::{AppError, Cause};
+use crate::inspect::card;
 use crate::job::{Copy, Map, Source};
 use crate::render::Display;
 use crate::render::json::Object;
@@ -71,6 +73,13 @@ fn write(
     let device = target.is_device();
     let made = prepare(&mut image, map, target.target(), &job.plan, display);
     let made = made.map_err(|error| AppError::from(error).at_device(device))?;
+    // Nothing is refused that bmaptool would write, but it is said.
+    if device && !target.target().geometry().partition {
+        let head = image.head(HEAD_WANTED)?;
+        if let Some(what) = card::against(&head, made.image_size().or(image.size()), None) {
+            display.warn(&format!("{} {what}", job.source.name()));
+        }
+    }
     if job.dry_run {
         return plan::show(job, &image, map, target, &made, display);
     }

@@ -1,14 +1,12 @@
 //! The image, judged before anything is written: what `mapflash inspect` would warn of is said, and what is no image of
 //! a whole card is not written over one unless somebody says so.
 
-use std::io;
 use std::path::PathBuf;
 
-use bmap::ByteRange;
-use image::table::{self, HEAD_WANTED};
+use image::table::HEAD_WANTED;
 
 use crate::error::{AppError, Cause};
-use crate::inspect::{self, Found, boot, fs};
+use crate::inspect::{self, Found, card};
 use crate::job::{Flash, Source};
 use crate::render::Display;
 
@@ -31,18 +29,10 @@ pub(super) fn judge(job: &Flash, head: &[u8], size: Option<u64>, display: &Displ
             filesystem = whole.map(|(_, found)| found.name);
         }
     }
-    // A table that cannot be used is one all the same.
-    let table = table::read(head, size, None);
-    if job.to.is_part() || !matches!(table, Ok(None)) {
+    if job.to.is_part() {
         return Ok(());
     }
-    let filesystem = filesystem.or_else(|| filesystem_in(head));
-    let loader = boot::look(head, size, None).filter(|boot| boot.description.loader_at().is_some());
-    let what = match filesystem {
-        Some(name) => format!("is a filesystem ({name}), not the image of a whole card"),
-        None if loader.is_some() => return Ok(()),
-        None => "has neither a partition table nor a loader: is it the image of a whole card?".to_owned(),
-    };
+    let Some(what) = card::against(head, size, filesystem) else { return Ok(()) };
     if job.allow_no_table {
         display.warn(&format!("{} {what}", job.source.name()));
         return Ok(());
@@ -53,19 +43,6 @@ pub(super) fn judge(job: &Flash, head: &[u8], size: Option<u64>, display: &Displ
     };
     let hint = "--to PARTITION writes it into a partition of that name; --allow-no-table writes it over the whole card";
     Err(Cause::Unfit { path, what, hint: hint.to_owned() }.into())
-}
-
-/// The filesystem that begins with these bytes, if it can be told by them.
-fn filesystem_in(head: &[u8]) -> Option<&'static str> {
-    let length = u64::try_from(head.len()).ok()?;
-    let mut read_at = |at: u64, into: &mut [u8]| {
-        let start = usize::try_from(at).ok();
-        let bytes = start.and_then(|start| head.get(start..start.checked_add(into.len())?));
-        let bytes = bytes.ok_or(io::ErrorKind::UnexpectedEof)?;
-        into.copy_from_slice(bytes);
-        Ok(())
-    };
-    fs::look(ByteRange::first(length), &mut read_at).ok().flatten().map(|found| found.name)
 }
 
 /// Says of ranges to be kept that lie where nothing is written.
