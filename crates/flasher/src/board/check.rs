@@ -106,7 +106,7 @@ pub(crate) fn false_claims(
         }
         let group = claims.get(from..to).unwrap_or_default();
         let all = lines.finish();
-        let right = run_all(uboot, &all)?;
+        let right = uboot.run_all(&all)?;
         if !right {
             halve(uboot, place, group, from, sum, &mut bad)?;
         }
@@ -115,15 +115,6 @@ pub(crate) fn false_claims(
         from = to;
     }
     Ok(bad)
-}
-
-fn run_all(uboot: &mut Uboot, lines: &[Line]) -> Result<bool, BoardError> {
-    for line in lines {
-        if !uboot.run(line)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// Which parts of a download that was just written do not read back as they were sent, by their place among `parts`.
@@ -177,7 +168,7 @@ fn halve(
         for claim in half {
             lines.add(&claim.commands(place, sum, scratch)?, claim.bytes());
         }
-        if !run_all(uboot, &lines.finish())? {
+        if !uboot.run_all(&lines.finish())? {
             halve(uboot, place, half, from + at, sum, bad)?;
         }
     }

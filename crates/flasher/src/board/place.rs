@@ -132,12 +132,11 @@ fn partition_start(uboot: &mut Uboot, name: &str, size: Option<u64>) -> Result<O
     }
     let mut told = |what: &str, variable: &str| -> Result<Option<u64>, BoardError> {
         // What an earlier command left in the variable is no answer.
-        let text = format!("setenv fastboot.{variable}");
-        if !uboot.run(&Line { text, bytes: 0 })? {
+        if !uboot.try_run(format!("setenv fastboot.{variable}"))? {
             return Ok(None);
         }
         let text = format!("part {what} mmc {} {name} fastboot.{variable}", uboot.profile.device);
-        if !uboot.run(&Line { text, bytes: 0 })? {
+        if !uboot.try_run(text)? {
             return Ok(None);
         }
         let sectors = uboot.value(variable)?.unwrap_or_default();

@@ -210,15 +210,34 @@ impl Uboot {
         self.session.now()
     }
 
-    /// Runs a line. `Ok(false)`: a command in it failed.
+    /// Runs a line. `Ok(false)`: a command in it failed. One that is too long for the transport is an error, for the board
+    /// has not been asked.
     pub(crate) fn run(&mut self, line: &Line) -> Result<bool, FastbootError> {
         self.session.deadlines.run = SHELL.time_for(line.bytes);
         let Some(shell) = self.profile.shell else { return Ok(false) };
         match self.session.run(&shell.command(&line.text)) {
             Ok(_) => Ok(true),
-            Err(FastbootError::Fail { .. } | FastbootError::CommandTooLong { .. }) => Ok(false),
+            Err(FastbootError::Fail { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Runs a line that asks for something the board need not know. No, too, if it is too long for the transport.
+    pub(crate) fn try_run(&mut self, text: String) -> Result<bool, FastbootError> {
+        match self.run(&Line { text, bytes: 0 }) {
+            Err(FastbootError::CommandTooLong { .. }) => Ok(false),
+            result => result,
+        }
+    }
+
+    /// Runs lines until a command fails.
+    pub(crate) fn run_all(&mut self, lines: &[Line]) -> Result<bool, FastbootError> {
+        for line in lines {
+            if !self.run(line)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// A variable of fastboot's; `None` if the board does not tell it.
@@ -230,9 +249,11 @@ impl Uboot {
         }
     }
 
-    /// Runs commands as one line.
+    /// Runs commands one after the other, in one line where that holds them, until one fails.
     pub(crate) fn command(&mut self, commands: &[Command], bytes: u64) -> Result<bool, FastbootError> {
-        self.run(&Line { text: join(commands), bytes })
+        let mut lines = Lines::new(self.profile.line, &[]);
+        lines.add(commands, bytes);
+        self.run_all(&lines.finish())
     }
 
     /// What is selected before every raw command: the device, and an area of it.
