@@ -191,7 +191,8 @@ pub(crate) fn true_claims(
         return Ok(marks);
     }
     let scratch = uboot.profile.scratch.as_ref().map_or(0, |scratch| scratch.start);
-    let begin = format!("{}; setenv m; ", uboot.select(place.area));
+    // Without its card nothing is marked, so that nothing is taken for right.
+    let begin = format!("setenv m; if {}; then ", uboot.select(place.area));
     let limit = uboot.profile.line.saturating_sub(PREFIX + END.len());
     let mut at = 0;
     while at < claims.len() {
@@ -220,4 +221,4 @@ pub(crate) fn true_claims(
 }
 
 /// The marks become a value that `getvar` tells.
-const END: &str = "setenv fastboot.m ${m}";
+const END: &str = "fi; setenv fastboot.m ${m}";

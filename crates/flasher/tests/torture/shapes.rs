@@ -288,3 +288,17 @@ fn sums_of_a_head_that_is_written_again() {
     assert!(sums.written > 64 * KIB && sums.skipped > MIB, "{sums:?}");
     assert_eq!((sums.proven, sums.skipped + sums.written), (sums.wanted, sums.wanted), "{sums:?}");
 }
+
+/// A card that cannot be selected holds nothing of what another does.
+#[test]
+fn a_card_that_is_not_there_is_not_compared_with_another() {
+    let scene = Scene::new(MODEL, 48);
+    let board = board(MODEL, 0);
+    let mut run = Run::new(&scene, std::slice::from_ref(&board));
+    assert_good(&run.one(), "first");
+    run.options.before = Before::Delta;
+    run.change = |profile| profile.device = 9;
+    let result = run.one();
+    assert!(result.error.is_some());
+    assert_eq!(result.sums.skipped, 0);
+}
