@@ -3,7 +3,6 @@
 //! What a thread does with its board is `one`'s.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -22,6 +21,7 @@ use super::options::FlashOptions;
 use super::pack::Packer;
 use super::result::BoardResult;
 use super::turns::Turns;
+use super::unnamed::unnamed;
 use crate::copy::Reopen;
 use crate::error::FlashError;
 use crate::event::Event;
@@ -134,11 +134,4 @@ fn backing<'a>(
     }
     let folder = options.spill.clone().unwrap_or_else(|| PathBuf::from("/var/tmp"));
     unnamed(&folder).map(Backing::Spill).map_err(|source| FlashError::Spill { source })
-}
-
-/// A file that is gone when it is closed.
-fn unnamed(folder: &std::path::Path) -> std::io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mode = nix::libc::O_TMPFILE;
-    std::fs::OpenOptions::new().read(true).write(true).custom_flags(mode).mode(0o600).open(folder)
 }

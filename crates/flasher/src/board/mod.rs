@@ -45,6 +45,7 @@ mod then;
 mod turns;
 mod uboot;
 mod wire;
+mod unnamed;
 mod zeros;
 
 pub use all::flash;
