@@ -89,18 +89,51 @@ const WORTH: f64 = 0.98;
 /// How much of a piece is packed to see how well it packs.
 const SAMPLE: usize = 128 << 10;
 
+/// A piece in a form.
+type Key = (usize, Form);
+
 #[derive(Debug)]
 enum Slot {
     Busy,
-    Ready(Arc<Vec<u8>>),
+    /// Its bytes, and when they were last asked for.
+    Ready(Arc<Vec<u8>>, u64),
     /// It hardly becomes smaller.
     Poor,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    slots: BTreeMap<(usize, Form), Slot>,
+    slots: BTreeMap<Key, Slot>,
     bytes: usize,
+    /// Counts what is asked for.
+    clock: u64,
+}
+
+impl State {
+    /// Keeps a packed piece, and of all of them no more than `most` bytes: those go that were not asked for the longest.
+    /// A board that is far behind others finds what it has just had packed, too.
+    fn keep(&mut self, key: Key, packed: Arc<Vec<u8>>, most: usize) {
+        self.clock += 1;
+        self.bytes += packed.len();
+        self.slots.insert(key, Slot::Ready(packed, self.clock));
+        while self.bytes > most {
+            let kept = self.slots.iter().filter_map(|(key, slot)| match slot {
+                Slot::Ready(packed, asked) => Some((*asked, *key, packed.len())),
+                Slot::Busy | Slot::Poor => None,
+            });
+            let Some((_, key, len)) = kept.min_by_key(|(asked, ..)| *asked) else { return };
+            self.slots.remove(&key);
+            self.bytes -= len;
+        }
+    }
+
+    /// A packed piece, if it is kept.
+    fn kept(&mut self, key: Key) -> Option<Arc<Vec<u8>>> {
+        let Some(Slot::Ready(packed, asked)) = self.slots.get_mut(&key) else { return None };
+        self.clock += 1;
+        *asked = self.clock;
+        Some(Arc::clone(packed))
+    }
 }
 
 /// See the module's description.
@@ -165,11 +198,13 @@ impl<'a> Packer<'a> {
     pub(crate) fn get(&self, index: usize, form: Form) -> Result<Option<Arc<Vec<u8>>>, Dry> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
+            if let Some(packed) = state.kept((index, form)) {
+                return Ok(Some(packed));
+            }
             match state.slots.get(&(index, form)) {
-                Some(Slot::Ready(packed)) => return Ok(Some(Arc::clone(packed))),
                 Some(Slot::Poor) => return Ok(None),
                 Some(Slot::Busy) => state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner),
-                None => break,
+                Some(Slot::Ready(..)) | None => break,
             }
         }
         state.slots.insert((index, form), Slot::Busy);
@@ -195,9 +230,7 @@ impl<'a> Packer<'a> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &packed {
             Ok(Some(packed)) => {
-                state.slots.insert((index, form), Slot::Ready(Arc::clone(packed)));
-                state.bytes += packed.len();
-                self.forget(&mut state);
+                state.keep((index, form), Arc::clone(packed), self.keep);
             }
             Ok(None) => {
                 state.slots.insert((index, form), Slot::Poor);
@@ -256,7 +289,7 @@ impl<'a> Packer<'a> {
                 _ => {}
             }
             match state.slots.get(&(index, form)) {
-                Some(Slot::Ready(packed)) => return Ok((len, packed.len())),
+                Some(Slot::Ready(packed, _)) => return Ok((len, packed.len())),
                 Some(Slot::Poor) => return Ok((len, len)),
                 _ => {}
             }
@@ -268,19 +301,6 @@ impl<'a> Packer<'a> {
         })?;
         let packed = packed.map_err(|source| Dry::Failed(Arc::new(FlashError::Pack { source })))?;
         Ok((len, packed.len()))
-    }
-
-    /// Drops the oldest, beyond what is kept.
-    fn forget(&self, state: &mut State) {
-        while state.bytes > self.keep {
-            let oldest = state.slots.iter().find_map(|(key, slot)| match slot {
-                Slot::Ready(packed) => Some((*key, packed.len())),
-                Slot::Busy | Slot::Poor => None,
-            });
-            let Some((key, len)) = oldest else { return };
-            state.slots.remove(&key);
-            state.bytes -= len;
-        }
     }
 }
 
@@ -321,6 +341,27 @@ mod tests {
             lz4::Decoder::new(frame.as_slice()).unwrap().read_to_end(&mut back).unwrap();
             assert!(back == bytes);
         }
+    }
+
+    #[test]
+    fn what_was_not_asked_for_the_longest_goes_first() {
+        let mut state = State::default();
+        let piece = || Arc::new(vec![0; 100]);
+        state.slots.insert((0, Form::Lz4), Slot::Busy);
+        state.slots.insert((1, Form::Lz4), Slot::Poor);
+        for index in [8, 9, 7] {
+            state.keep((index, Form::Lz4), piece(), 300);
+        }
+        assert!(state.kept((8, Form::Lz4)).is_some());
+        // A board far behind has an early piece packed: it is still there when the next board comes to it.
+        state.keep((2, Form::Lz4), piece(), 300);
+        assert!(state.kept((2, Form::Lz4)).is_some() && state.kept((9, Form::Lz4)).is_none());
+        state.keep((3, Form::Lz4), piece(), 300);
+        let there: Vec<usize> = (0..10).filter(|index| state.kept((*index, Form::Lz4)).is_some()).collect();
+        assert_eq!((there, state.bytes), (vec![2, 3, 8], 300));
+        // One that is longer than all that is kept stays with who has it alone.
+        state.keep((4, Form::Lz4), Arc::new(vec![0; 301]), 300);
+        assert_eq!((state.bytes, state.slots.len()), (0, 2));
     }
 
     #[test]
