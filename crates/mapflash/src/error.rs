@@ -305,7 +305,7 @@ impl AppError {
     fn board_status(&self, error: &BoardError) -> Status {
         match error {
             BoardError::NotHeld { .. } => Status::NotHeld,
-            BoardError::NoProof => Status::NoProof,
+            BoardError::NoProof | BoardError::LoaderLeftOut => Status::NoProof,
             BoardError::Card(_) if error.is_lost() => Status::DeviceFailed,
             BoardError::Card(error) if error.is_absent() => Status::NoDevice,
             BoardError::TooSmall { .. }
@@ -444,7 +444,7 @@ fn board_kind(error: &BoardError) -> &'static str {
         BoardError::Unfit(_) => "loader_unfit",
         BoardError::NoPlace { .. } | BoardError::Card(_) => "no_place",
         BoardError::Cannot { .. } => "board_cannot",
-        BoardError::NoProof => "no_proof",
+        BoardError::NoProof | BoardError::LoaderLeftOut => "no_proof",
         BoardError::Another { .. } => "board_another",
         BoardError::NotThere { .. } => "no_board",
         BoardError::LostAgain { .. } | BoardError::NotBack { .. } => "board_lost",

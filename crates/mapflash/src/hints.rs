@@ -84,7 +84,7 @@ fn of_board(error: &BoardError) -> Vec<String> {
         BoardError::Card(_) if !error.is_lost() => {
             one("--mmc N names the card by U-Boot's number; --to sd means the SD card")
         }
-        BoardError::NoProof => {
+        BoardError::NoProof | BoardError::LoaderLeftOut => {
             one("use a U-Boot with 'crc32 -v' or 'hash sha256' and UCmd to have it proven, or --verify none")
         }
         BoardError::Another { .. } => one("plug the first board in again, or begin anew with the one that is there"),

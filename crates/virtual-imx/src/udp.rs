@@ -6,6 +6,7 @@
 //!   work takes; a longer command than 64 bytes is cut without a word;
 //! - a repetition of the last datagram gets the last answer again, any other number none;
 //! - datagrams of more than 1024 bytes are lost, and continuations are not put together;
+//! - one with nothing in it in the middle of a download ends that, and is a command of no name where none is pending;
 //! - a long `flash` or `erase` says INFO every 30 seconds; nothing else does;
 //! - what `ACmd` was given is never run.
 //!
@@ -98,11 +99,18 @@ impl Service {
         if self.signs.0 > 0 {
             return self.answer(address);
         }
-        if self.board.bytes_wanted(address) > 0 && !data.is_empty() {
+        if self.board.bytes_wanted(address) > 0 {
+            if data.is_empty() {
+                self.board.bus_reset(address);
+                return Some(b"FAILReceived invalid data length".to_vec());
+            }
             self.out(address, data)?;
             return Some(Vec::new());
         }
         if let Some(command) = self.pending.take() {
+            if command.is_empty() {
+                return Some(b"FAILunrecognized command".to_vec());
+            }
             let before = self.board.now();
             self.out(address, &command)?;
             self.board.forget_late(address);

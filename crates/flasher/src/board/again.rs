@@ -2,14 +2,15 @@
 //!
 //! It may have answered after the deadline, and then each answer would be taken for the next command's. So what it has
 //! to say is thrown away, and it is asked something whose answer cannot be mistaken for one of those. A board that waits
-//! for the rest of a download takes the question for data: it answers only after a reset of the bus.
+//! for the rest of a download takes the question for data: over USB it answers only after a reset of the bus, over UDP
+//! after a datagram with nothing in it.
 
 use std::time::Duration;
 
-use imx_usb::pipe::BulkPipe;
+use imx_usb::pipe::{BulkPipe, Fault, TransferError};
 
 /// How long a board may still be busy with what it was told before.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// How long nothing must come before all is taken to be said.
 const QUIET: Duration = Duration::from_millis(200);
 /// The most answers that are listened to.
@@ -20,6 +21,35 @@ const ROOM: usize = 4096;
 /// Asks the board on the other side of `pipe`: true if it answers, and nothing else is to come from it.
 pub(super) fn in_step(pipe: &mut dyn BulkPipe) -> bool {
     hush(pipe);
+    let answers = answers(pipe);
+    if answers {
+        hush(pipe);
+    }
+    answers
+}
+
+/// The same over UDP, where the board says something only to a datagram, and to one with nothing in it whatever ends what
+/// came before: an answer that was not fetched, that a download is too short, or that this is no command.
+///
+/// # Errors
+/// When the board says nothing, or nothing that ends anything.
+pub(super) fn into_step(pipe: &mut dyn BulkPipe) -> Result<(), TransferError> {
+    let mut buffer = [0; ROOM];
+    for _ in 0..ANSWERS {
+        let len = pipe.receive(&mut buffer, PATIENCE)?;
+        let ends = buffer.get(..len).is_some_and(|said| said.starts_with(b"OKAY") || said.starts_with(b"FAIL"));
+        if ends {
+            return if answers(pipe) { Ok(()) } else { Err(silence()) };
+        }
+    }
+    Err(silence())
+}
+
+fn silence() -> TransferError {
+    TransferError::receiving(0, ROOM, Fault::TimedOut(PATIENCE))
+}
+
+fn answers(pipe: &mut dyn BulkPipe) -> bool {
     // Any fastboot knows that variable, and tells something.
     let end = pipe.now().saturating_add(PATIENCE);
     if pipe.send(b"getvar:version", PATIENCE).is_err() {
@@ -31,7 +61,6 @@ pub(super) fn in_step(pipe: &mut dyn BulkPipe) -> bool {
         match pipe.receive(&mut buffer, left) {
             // An answer to anything but a question has no text.
             Ok(len) if buffer.get(..len).is_some_and(|answer| answer.starts_with(b"OKAY") && len > 4) => {
-                hush(pipe);
                 return true;
             }
             Ok(_) if !left.is_zero() => {}

@@ -11,7 +11,7 @@ use std::time::Duration;
 use imx_usb::boot::{BootImage, BootOptions, Identity, Problem, Step, boot, recognise};
 use imx_usb::bus::{Bus, Device, Port, Visit};
 use imx_usb::chips::{Chip, ChipTable, Protocol};
-use imx_usb::fastboot::udp::{Address, UdpPipe};
+use imx_usb::fastboot::udp::{Address, UdpError, UdpPipe};
 use imx_usb::fastboot::{Limits, Session};
 use imx_usb::pipe::BulkPipe;
 use imx_usb::probe::card::{Kind, find};
@@ -415,7 +415,13 @@ impl Connect for Boards<'_> {
     ) -> Result<Connected, BoardError> {
         observer.event(&Event::Stage { stage: Stage::Boot, total: None });
         if let Some(Which::Udp(address)) = &self.named(board) {
-            let pipe = UdpPipe::connect(address, again.unwrap_or(self.appear));
+            // One that only failed to answer may still be busy.
+            let within = again.map_or(self.appear, |within| within.max(again::PATIENCE));
+            let pipe = UdpPipe::connect(address, within).and_then(|mut pipe| {
+                // Whoever talked to it before may have broken off: us, or a process that was killed.
+                again::into_step(&mut pipe).map_err(UdpError::Transfer)?;
+                Ok(pipe)
+            });
             let pipe = pipe.map_err(|error| BoardError::Network(Box::new(error)))?;
             let pipe: Box<dyn BulkPipe + Send> = Box::new(pipe);
             let mut session = Session::new(pipe, Limits::UDP);

@@ -92,6 +92,9 @@ pub enum BoardError {
         /// Bytes there are.
         capacity: u64,
     },
+    /// A proof was asked for, and the loader cannot be proven there: it was not written, and the boot switch is as it was.
+    #[error("the loader was left out, for this board's U-Boot has no command to prove it with")]
+    LoaderLeftOut,
     /// There is no such place on this board.
     #[error("the board has no {place} ({why})")]
     NoPlace {
@@ -187,6 +190,11 @@ impl BoardError {
             Self::Fastboot(error) => is_link(error),
             _ => false,
         }
+    }
+
+    /// Is the board not to be had at all? What was before that is then what has to be seen to.
+    pub(crate) fn is_absence(&self) -> bool {
+        matches!(self, Self::NotThere { .. } | Self::Silent { .. } | Self::Network(_))
     }
 
     /// May the board be there still? It was talked to, and has not left the bus for all that is known.

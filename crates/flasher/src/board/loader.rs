@@ -1,19 +1,21 @@
 //! A loader into a boot partition of the eMMC, and the boot switch.
 //!
 //! Its first block is cleared before anything else of it is written and written last, so that a ROM that looks there in
-//! between finds no loader rather than half of one. The switch is turned when all of it is proven, keeping its ack bit.
+//! between finds no loader rather than half of one. One that is to be proven and cannot be is left out. Whether it fits
+//! is `suits`' to find out beforehand; how the switch is read and turned is `switch`'s.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bmap::{Algorithm, ByteRange, Hasher};
-use imx_usb::fastboot::Message;
 
 use super::BoardError;
 use super::batch::{Item, Part};
 use super::check::{Claim, Sum, differing, false_claims};
+use super::options::Proof;
 use super::pack::Form;
 use super::place::{Place, To, not_by_number};
-use super::uboot::{Area, Command, Line, SECTOR, Uboot};
+use super::switch;
+use super::uboot::{Area, Command, SECTOR, Uboot};
 use super::zeros::zero_claim;
 
 /// Which boot partition.
@@ -52,6 +54,8 @@ pub struct LoaderPlaced {
     pub bytes: u64,
     /// What the switch said before: 0 none, 1 boot0, 2 boot1, 7 user area; `None` if it did not tell.
     pub before: Option<u8>,
+    /// Is the switch's ack bit what it was? `false`: it could not be read, and the switch had to be turned.
+    pub ack_kept: bool,
     /// By what it was proven.
     pub proof: Option<Sum>,
 }
@@ -59,52 +63,54 @@ pub struct LoaderPlaced {
 /// The first bytes, which come last: a sector, for power may be lost between any two.
 const FRONT: u64 = SECTOR;
 
-/// The boot switch: which partition, and whether the card acknowledges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Switch {
-    boot: Option<u8>,
-    ack: bool,
+/// How a loader is put in place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Putting<'l> {
+    pub(super) loader: &'l Loader,
+    /// Bytes in front of it: where [`check`](super::suits::check) says.
+    pub(super) offset: u64,
+    pub(super) proof: Proof,
+    /// How often it is written again.
+    pub(super) attempts: u32,
 }
 
-/// Writes a loader, proves it, and turns the switch to it. `offset` is where [`check`](super::suits::check) says.
-pub(super) fn put(
-    uboot: &mut Uboot,
-    loader: &Loader,
-    offset: u64,
-    sum: Option<Sum>,
-    attempts: u32,
-) -> Result<LoaderPlaced, BoardError> {
+/// Writes a loader, proves it, and turns the switch to it. `begun` is set before anything is written.
+///
+/// # Errors
+/// Among others [`BoardError::LoaderLeftOut`]: then nothing was written.
+pub(super) fn put(uboot: &mut Uboot, how: Putting<'_>, begun: &mut bool) -> Result<LoaderPlaced, BoardError> {
+    let Putting { loader, offset, .. } = how;
     let cannot = |why| BoardError::Cannot { what: "write a boot partition", why };
-    let switch = read_switch(uboot)?;
-    let area = match (loader.part, switch.boot) {
+    // By what this board can prove a loader: of it, unlike of an image, it is always known where it lies.
+    let sum = how.proof.sum(&uboot.profile);
+    if how.proof != Proof::Off && sum.is_none() {
+        return Err(BoardError::LoaderLeftOut);
+    }
+    let before = switch::read(uboot)?;
+    let area = match (loader.part, before.boot) {
         (BootPart::Of(area), _) => area,
         (BootPart::Active, Some(2)) | (BootPart::Inactive, Some(1)) => Area::Boot1,
         (BootPart::Inactive, None) => return Err(cannot("it does not tell which one is in use")),
         _ => Area::Boot0,
     };
-    let result = write(uboot, loader, area, offset, sum, attempts);
+    let result = write(uboot, how, area, sum, begun);
     // Whatever happened, later commands mean the user area.
     let back = uboot.command(&[uboot.select(Area::User)], 0);
     result?;
     back?;
-    let (device, boot) = (uboot.profile.device, area.number());
-    let turned = uboot.command(&[Command::PartConf { device, ack: switch.ack, boot }], 0)?;
-    let now = read_switch(uboot)?;
-    if !turned || now.boot.is_some_and(|now| now != boot) {
-        return Err(cannot("its boot switch does not turn"));
-    }
+    let ack_kept = switch::turn(uboot, before, area)?;
     let bytes = u64::try_from(loader.bytes.len()).unwrap_or(u64::MAX);
-    Ok(LoaderPlaced { area, offset, bytes, before: switch.boot, proof: sum })
+    Ok(LoaderPlaced { area, offset, bytes, before: before.boot, ack_kept, proof: sum })
 }
 
 fn write(
     uboot: &mut Uboot,
-    loader: &Loader,
+    how: Putting<'_>,
     area: Area,
-    offset: u64,
     sum: Option<Sum>,
-    attempts: u32,
+    begun: &mut bool,
 ) -> Result<(), BoardError> {
+    let Putting { loader, offset, attempts, .. } = how;
     let len = u64::try_from(loader.bytes.len()).unwrap_or(u64::MAX);
     let no_place = |why: &str| BoardError::NoPlace { place: To::Emmc, why: why.to_owned() };
     if !uboot.command(&[uboot.select(area)], 0)? {
@@ -119,11 +125,19 @@ fn write(
     let buffer = uboot.profile.buffer.unwrap_or(0);
     // Zeros for the front lie before the loader in the download.
     let body = buffer.saturating_add(front.next_multiple_of(SECTOR));
-    let claim = |extent: ByteRange| {
+    // As much at a time as there is memory to read it into.
+    let most = (uboot.profile.scratch_bytes() / SECTOR * SECTOR).max(SECTOR);
+    let claims = |extent: ByteRange| {
         let range = usize::try_from(extent.start()).unwrap_or(0)..usize::try_from(extent.end()).unwrap_or(0);
-        let bytes = loader.bytes.get(range).unwrap_or_default();
-        let sha256 = Hasher::digest(Algorithm::Sha256, bytes);
-        Claim { index: 0, extent, crc32: crc32fast::hash(bytes), sha256 }
+        let mut at = extent.start();
+        let parts = loader.bytes.get(range).unwrap_or_default().chunks(usize::try_from(most).unwrap_or(usize::MAX));
+        let claims = parts.filter_map(|bytes| {
+            let extent = ByteRange::at(at, u64::try_from(bytes.len()).ok()?)?;
+            at = extent.end();
+            let sha256 = Hasher::digest(Algorithm::Sha256, bytes);
+            Some(Claim { index: 0, extent, crc32: crc32fast::hash(bytes), sha256 })
+        });
+        claims.collect::<Vec<_>>()
     };
     for attempt in 0..=attempts {
         uboot.session.download_all(&padded)?;
@@ -132,9 +146,11 @@ fn write(
             Ok::<_, BoardError>(Command::Write { from: from.saturating_add(extent.start()), sectors })
         };
         // From where the zeros are; then from where the loader is.
-        let steps = [(buffer, first, zero_claim(first)), (body, rest, claim(rest)), (body, first, claim(first))];
+        let steps =
+            [(buffer, first, vec![zero_claim(first)]), (body, rest, claims(rest)), (body, first, claims(first))];
         let mut wrong = None;
-        for (from, extent, claim) in steps.iter().filter(|(_, extent, _)| !extent.is_empty()) {
+        *begun = true;
+        for (from, extent, claims) in steps.iter().filter(|(_, extent, _)| !extent.is_empty()) {
             let wrote = uboot.command(&[uboot.select(area), write(*from, *extent)?], extent.len())?;
             let right = match sum {
                 Some(Sum::Compare) => {
@@ -143,7 +159,7 @@ fn write(
                     let part = Part { item, form: Form::Raw, at, len: extent.len(), packed: None };
                     differing(uboot, &place, &[part])?.is_empty()
                 }
-                Some(sum) => false_claims(uboot, &place, std::slice::from_ref(claim), sum, &mut |_| Ok(()))?.is_empty(),
+                Some(sum) => false_claims(uboot, &place, claims, sum, &mut |_| Ok(()))?.is_empty(),
                 None => true,
             };
             if !wrote || !right {
@@ -162,42 +178,4 @@ fn write(
         }
     }
     Ok(())
-}
-
-/// Does this U-Boot tell what the board boots from?
-pub(super) fn tells_switch(uboot: &mut Uboot) -> Result<bool, BoardError> {
-    Ok(read_switch(uboot)?.boot.is_some())
-}
-
-/// The switch, as far as this U-Boot tells: its ack bit by what the command prints, where the console can be heard.
-fn read_switch(uboot: &mut Uboot) -> Result<Switch, BoardError> {
-    let device = uboot.profile.device;
-    let mut switch = Switch { boot: None, ack: false };
-    if uboot.profile.values && uboot.run(&Line { text: format!("mmc partconf {device} fastboot.bp"), bytes: 0 })? {
-        switch.boot = uboot.value("bp")?.and_then(|text| text.trim().parse().ok());
-    }
-    // NXP's tree repeats what is printed while its console goes to fastboot, and only then.
-    let heard = Arc::new(Mutex::new(String::new()));
-    let ear = Arc::clone(&heard);
-    uboot.session.observe(move |message| {
-        let (Message::Info(text) | Message::Text(text)) = message;
-        let mut heard = ear.lock().unwrap_or_else(PoisonError::into_inner);
-        if heard.len() < 4096 {
-            heard.push_str(text);
-        }
-    });
-    let mut run = |text: &str| uboot.run(&Line { text: text.to_owned(), bytes: 0 });
-    run("setenv stdout serial,fastboot")?;
-    run(&format!("mmc partconf {device}"))?;
-    run("setenv stdout serial")?;
-    uboot.session.observe(|_| {});
-    let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-    let number = |name: &str| {
-        let after = heard.split(name).nth(1)?.trim_start_matches([':', ' ']).trim_start_matches("0x");
-        after.chars().next().and_then(|digit| digit.to_digit(16))
-    };
-    switch.ack = number("BOOT_ACK").is_some_and(|ack| ack != 0);
-    let told = number("BOOT_PARTITION_ENABLE").and_then(|boot| u8::try_from(boot).ok());
-    switch.boot = switch.boot.or(told);
-    Ok(switch)
 }

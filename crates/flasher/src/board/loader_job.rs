@@ -6,7 +6,7 @@ use std::thread;
 use super::connected::{Connect, Connected};
 use super::error::BoardError;
 use super::job::BoardObserver;
-use super::loader::{self, Loader};
+use super::loader::{self, Loader, Putting};
 use super::options::Proof;
 use super::place::To;
 use super::result::BoardResult;
@@ -67,17 +67,19 @@ fn one_loader(job: &LoaderJob<'_>, board: usize) -> BoardResult {
         let Connected { session, profile, serial, chip, row, .. } = connected;
         (result.serial, result.chip) = (serial, chip);
         let mut uboot = Uboot::new(session, profile);
-        let sum = job.proof.sum(&uboot.profile);
         let offset = suits::check(&mut uboot, &job.loader, row.as_ref())?;
         observer(&Event::Stage { stage: Stage::BootPartition, total: None });
-        result.state = TargetState::Mixed { written: 0 };
-        let placed = loader::put(&mut uboot, &job.loader, offset, sum, job.attempts)?;
+        let how = Putting { loader: &job.loader, offset, proof: job.proof, attempts: job.attempts };
+        let mut begun = false;
+        let placed = loader::put(&mut uboot, how, &mut begun);
+        if begun {
+            result.state = TargetState::Mixed { written: 0 };
+        }
+        let placed = placed?;
+        let sum = placed.proof;
         result.state = if sum.is_some() { TargetState::Proven } else { TargetState::WrittenUnproven };
         result.sums = Sums { wanted: placed.bytes, written: placed.bytes, sent: placed.bytes, ..Sums::default() };
         (result.proof, result.loader) = (sum, Some(placed));
-        if job.proof != Proof::Off && sum.is_none() {
-            return Err(BoardError::NoProof);
-        }
         result.sums.proven = if sum.is_some() { placed.bytes } else { 0 };
         farewell(&mut uboot, job.then)
     })();

@@ -41,11 +41,12 @@ mod profile;
 mod result;
 mod suits;
 mod sums;
+mod switch;
 mod then;
 mod turns;
 mod uboot;
-mod wire;
 mod unnamed;
+mod wire;
 mod zeros;
 
 pub use all::flash;

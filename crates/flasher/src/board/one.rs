@@ -7,7 +7,7 @@ use super::connected::{Connect, Connected};
 use super::course::{Course, Ground, How};
 use super::error::{BoardError, chain};
 use super::journal::Journal;
-use super::loader;
+use super::loader::{self, Putting};
 use super::options::{Before, FlashOptions, Proof};
 use super::pack::Form;
 use super::place::{Place, To, resolve};
@@ -75,7 +75,7 @@ impl One<'_> {
             let error = match (self.once(lost.is_some()), lost.take()) {
                 (Ok(()), _) => return Ok(()),
                 // What happened first is what has to be seen to.
-                (Err(then @ (BoardError::NotThere { .. } | BoardError::Silent { .. })), Some(lost)) => {
+                (Err(then), Some(lost)) if then.is_absence() => {
                     return Err(BoardError::NotBack { then: Box::new(then), lost: Box::new(lost) });
                 }
                 (Err(error), _) => error,
@@ -155,8 +155,14 @@ impl One<'_> {
         self.result.compared = course.compared;
         if let Some((loader, offset)) = loader {
             self.observer.event(&Event::Stage { stage: Stage::BootPartition, total: None });
-            let attempts = self.options.attempts;
-            self.result.loader = Some(loader::put(&mut uboot, loader, offset, proof, attempts)?);
+            let FlashOptions { attempts, proof, .. } = *self.options;
+            let how = Putting { loader, offset, proof, attempts };
+            let placed = loader::put(&mut uboot, how, &mut false);
+            if matches!(placed, Err(BoardError::LoaderLeftOut)) {
+                // Of the image nothing is left to do.
+                course.journal.remove();
+            }
+            self.result.loader = Some(placed?);
         }
         course.journal.remove();
         if self.options.proof != Proof::Off && proof.is_none() {

@@ -6,8 +6,9 @@ use imx_usb::boot::{Unfit, suits};
 use imx_usb::chips::Chip;
 
 use super::BoardError;
-use super::loader::{BootPart, Loader, tells_switch};
+use super::loader::{BootPart, Loader};
 use super::place::To;
+use super::switch;
 use super::uboot::{Area, Command, SECTOR, Sectors, Uboot};
 
 /// Where in the boot partition the loader goes; `chip` is what is known of the board's.
@@ -33,7 +34,8 @@ pub(super) fn check(uboot: &mut Uboot, loader: &Loader, chip: Option<&Chip>) -> 
         cannot("where its ROM looks for the loader in a boot partition is not known; say it by --boot-offset")
     })?;
     let len = u64::try_from(loader.bytes.len()).unwrap_or(u64::MAX);
-    if len == 0 || len > uboot.profile.download || !offset.is_multiple_of(SECTOR) {
+    // Zeros for its front go before it, and its last sector is filled up.
+    if len == 0 || len.saturating_add(2 * SECTOR) > uboot.profile.download || !offset.is_multiple_of(SECTOR) {
         return Err(no_place("the loader is empty or too long, or its offset is not at a sector"));
     }
     let area = match loader.part {
@@ -51,7 +53,7 @@ pub(super) fn check(uboot: &mut Uboot, loader: &Loader, chip: Option<&Chip>) -> 
         Room::Enough => {}
     }
     back?;
-    if loader.part == BootPart::Inactive && !tells_switch(uboot)? {
+    if loader.part == BootPart::Inactive && switch::read(uboot)?.boot.is_none() {
         return Err(cannot("it does not tell which one is in use"));
     }
     Ok(offset)

@@ -13,7 +13,7 @@ use flasher::TargetState;
 use flasher::board::{BoardError, BoardResult};
 
 pub(crate) use boards::{board, board_of, old, port_of};
-pub(crate) use run::Run;
+pub(crate) use run::{Run, changed};
 pub(crate) use scene::{LARGE, Scene};
 
 pub(crate) const KIB: u64 = 1 << 10;

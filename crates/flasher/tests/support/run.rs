@@ -122,7 +122,26 @@ impl Run {
         self.flash(Source::Image { image, reopen: Some(open) }, &plan, observer)
     }
 
+    /// The job, with boards that are brought to fastboot so.
+    pub(crate) fn by(&self, connect: &BroughtBy<'_>) -> Vec<BoardResult> {
+        let open = || Image::open(&self.path, &image::Options::default());
+        let mut image = open().unwrap();
+        let plan = prepare(&mut image, self.map.as_ref(), &self.to, &self.wishes, &()).unwrap();
+        let source = Source::Image { image, reopen: Some(&open) };
+        self.flash_by(source, &plan, &|_: usize, _: &Event| {}, connect)
+    }
+
     fn flash(&self, source: Source<'_>, plan: &Plan, observer: &dyn BoardObserver) -> Vec<BoardResult> {
+        self.flash_by(source, plan, observer, &|boards| Box::new(changed(boards, self.change)))
+    }
+
+    fn flash_by(
+        &self,
+        source: Source<'_>,
+        plan: &Plan,
+        observer: &dyn BoardObserver,
+        connect: &BroughtBy<'_>,
+    ) -> Vec<BoardResult> {
         let table = ChipTable::builtin();
         let ports = || self.boards.iter().map(|board| Which::Port(port_of(board))).collect();
         let which: Vec<_> = self.which.clone().unwrap_or_else(ports);
@@ -131,7 +150,7 @@ impl Run {
         boards.boot = Some(BootImage::new(self.boot.clone()));
         boards.download = self.download;
         boards.appear = self.appear;
-        let connect = Changed { boards, change: self.change };
+        let connect = connect(boards);
         let job = FlashJob {
             source,
             map: self.map.as_ref(),
@@ -139,7 +158,7 @@ impl Run {
             boards: count,
             joiners: None,
             to: self.to.clone(),
-            connect: &connect,
+            connect: &*connect,
             options: self.options.clone(),
             observer,
             cancel: &self.cancel,
@@ -163,8 +182,16 @@ impl Run {
     }
 }
 
-/// [`Boards`], with a profile that is changed on the way.
-struct Changed<'a> {
+/// What stands between a job and its boards.
+type BroughtBy<'a> = dyn for<'b> Fn(Boards<'b>) -> Box<dyn Connect + 'b> + 'a;
+
+/// These boards, with a profile that is changed on the way.
+pub(crate) fn changed(boards: Boards<'_>, change: fn(&mut Profile)) -> Changed<'_> {
+    Changed { boards, change }
+}
+
+/// See [`changed`].
+pub(crate) struct Changed<'a> {
     boards: Boards<'a>,
     change: fn(&mut Profile),
 }

@@ -6,6 +6,7 @@
 
 mod cut;
 mod faults;
+mod loaders;
 mod network;
 mod places;
 mod ports;

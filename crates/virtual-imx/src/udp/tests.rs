@@ -114,3 +114,16 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_datagram_with_nothing_in_it_ends_a_download_that_is_too_short() {
+    let mut host = Host::new(Timing::instant());
+    assert_eq!(host.say("download:00001000"), "DATA00001000");
+    assert_eq!(host.turn(FASTBOOT, &[7; 1000]).unwrap(), b"");
+    assert_eq!(host.turn(FASTBOOT, &[]).unwrap(), b"FAILReceived invalid data length");
+    assert_eq!(host.say("getvar:version"), "OKAY0.4");
+    // And where there is nothing to end it is a command that nobody knows.
+    assert_eq!(host.turn(FASTBOOT, &[]).unwrap(), b"");
+    assert_eq!(host.turn(FASTBOOT, &[]).unwrap(), b"FAILunrecognized command");
+    assert_eq!(host.say("getvar:version"), "OKAY0.4");
+}

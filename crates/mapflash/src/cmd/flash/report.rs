@@ -171,6 +171,12 @@ fn lines(name: &str, result: &BoardResult, several: bool) -> Vec<String> {
             loader.area.name(),
             loader.offset
         ));
+        if !loader.ack_kept {
+            lines.push(
+                "  whether its boot switch had the ack bit cannot be read there: it is now as 'emmc_ack' says, or off"
+                    .to_owned(),
+            );
+        }
     }
     lines
 }
@@ -265,6 +271,7 @@ fn as_json(name: &str, result: &BoardResult) -> Value {
         })),
         "loader": result.loader.map(|loader| json!({
             "part": loader.area.name(), "offset": loader.offset, "bytes": loader.bytes, "switch_before": loader.before,
+            "ack_kept": loader.ack_kept,
         })),
         "seconds": result.time.as_secs_f64(),
         "spent": {
