@@ -60,7 +60,7 @@ pub enum FlashError {
     #[error("{0}")]
     RangeDigest(Box<RangeMismatch>),
     /// The target is smaller than the image.
-    #[error("the image needs {image} bytes, {target} has {capacity}")]
+    #[error("the image needs {}, {target} has {}", sized(*image), sized(*capacity))]
     TooSmall {
         /// The target's name.
         target: String,
@@ -202,9 +202,22 @@ impl std::fmt::Display for RangeMismatch {
         let algorithm = expected.algorithm();
         write!(
             f,
-            "the image does not match its block map: blocks {blocks} ({extent}) have {algorithm} {found}, the map says {expected}"
+            "the image does not match its block map: {} {blocks} ({extent}) {} {algorithm} {found}, the map says {expected}",
+            if blocks.first() == blocks.last() { "block" } else { "blocks" },
+            if blocks.first() == blocks.last() { "has" } else { "have" },
         )
     }
+}
+
+/// A size in bytes, with the unit in front that fits where it is large.
+pub(crate) fn sized(bytes: u64) -> String {
+    let (unit, factor) = match bytes {
+        0x4000_0000.. => ("GiB", 1_u64 << 30),
+        0x10_0000.. => ("MiB", 1 << 20),
+        _ => return format!("{bytes} bytes"),
+    };
+    let tenths = (u128::from(bytes) * 10 + u128::from(factor) / 2) / u128::from(factor);
+    format!("{}.{} {unit} ({bytes} bytes)", tenths / 10, tenths % 10)
 }
 
 pub(crate) fn listed(ranges: &[ByteRange]) -> String {
@@ -281,14 +294,14 @@ impl std::fmt::Display for TargetState {
             Self::Unchanged => f.write_str("the target was not changed"),
             Self::NoHead { written } => write!(
                 f,
-                "the target holds part of the new image ({written} bytes) and no partition table or loader: it does not boot; run again to finish"
+                "the target holds part of the new image ({written} bytes) and no partition table or loader: it does not boot"
             ),
             Self::Mixed { written } => write!(
                 f,
-                "the target holds part of the new image ({written} bytes) among what it held before: do not use it; run again to finish"
+                "the target holds part of the new image ({written} bytes) among what it held before: do not use it"
             ),
             Self::HeadIncomplete => f.write_str(
-                "the target holds the new image but for its head (partition table and loader), which is incomplete; run again to finish",
+                "the target holds the new image but for its head (partition table and loader), which is incomplete",
             ),
             Self::WrittenUnproven => f.write_str("the target was written completely but not proven"),
             Self::Proven => f.write_str("the target holds the image, read back and proven"),

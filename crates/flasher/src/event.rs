@@ -8,6 +8,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bmap::ByteRange;
 
@@ -112,6 +113,26 @@ pub enum Note {
     },
 }
 
+/// In which way a board was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// It left the bus: unplugged, without power, or reset.
+    Gone,
+    /// It does not answer, or what it says makes no sense.
+    Silent,
+}
+
+impl Loss {
+    /// The name in machine-readable output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Silent => "silent",
+        }
+    }
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -143,12 +164,30 @@ pub enum Event {
     BoardDone,
     /// A board was lost and is waited for.
     Lost {
-        /// How it left.
+        /// In which way.
+        loss: Loss,
+        /// What failed: of its protocol.
         why: String,
+        /// Bytes of the image that it was known to hold by then.
+        done: u64,
+        /// Of how many.
+        wanted: u64,
+        /// For how long it is waited for.
+        within: Duration,
     },
-    /// A board comes along on its way to fastboot: what it is given, or has become, in words.
+    /// A board that was lost is plugged in at another port now.
+    Moved {
+        /// Where it was.
+        from: String,
+        /// Where it is.
+        to: String,
+    },
+    /// A board comes along on its way to fastboot: what it is given, or has become.
     Booting {
-        /// The words.
+        /// A name that stays the same: `rom`, `loader`, `fastboot` and `initramfs` are what it has become, `sending` is
+        /// what is done to it.
+        step: &'static str,
+        /// In words.
         what: String,
         /// Bytes sent of those to send, while something is sent.
         sent: Option<(u64, u64)>,

@@ -17,7 +17,7 @@ not match its bmap, 6 the target does not hold what was written, 7 refused as un
 #[command(name = "mapflash", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
 #[command(max_term_width = 100)]
 pub(crate) struct Cli {
-    /// Print one JSON object per line to standard output: stages, progress and the result
+    /// Print one JSON object per line to standard output: stages, progress and the result; docs/json.md says which
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Print nothing but warnings and errors
@@ -296,7 +296,7 @@ pub(crate) struct FlashArgs {
     /// Do not clear the old partition table and loader first, for a board that cannot be reached again
     #[arg(long)]
     pub(crate) keep_head: bool,
-    /// Then write LOADER [default: what --boot names] to this boot partition of the eMMC, prove it, and boot from there
+    /// Then write LOADER [default: what --boot names] to a boot partition of the eMMC, prove it, and boot from there. PART is boot0, boot1, active (the one it boots from) or inactive (the other)
     #[arg(long, value_names = ["PART", "LOADER"], num_args = 1..=2)]
     pub(crate) boot_partition: Option<Vec<String>>,
     /// Write a loader even if by its load address it is for another chip
@@ -396,8 +396,11 @@ pub(crate) struct BootArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) uboot: Option<PathBuf>,
     /// Which board: its port (1-4.2) or its serial number; may be repeated [default: the only one there is]
-    #[arg(short, long, value_name = "BOARD")]
+    #[arg(short, long, value_name = "BOARD", conflicts_with = "all")]
     pub(crate) board: Vec<Name>,
+    /// All boards that are there, at the same time
+    #[arg(short, long)]
+    pub(crate) all: bool,
     /// Wait until the board is there
     #[arg(short, long)]
     pub(crate) wait: bool,

@@ -64,7 +64,7 @@ pub(crate) enum Cause {
     #[error("{} is no file, and a pack is written into a file: its beginning comes last", shown(.0))]
     PackIntoNoFile(PathBuf),
     /// There is no data to map or to write.
-    #[error("{} is empty", shown(.0))]
+    #[error("{} is empty", source_name(.0))]
     Empty(PathBuf),
     /// A target to compare ends before the image does.
     #[error("{} ends after {has} bytes, before the {needs} bytes that it should hold", shown(path))]
@@ -164,8 +164,14 @@ pub(crate) struct AppError {
     pub(crate) state: TargetState,
     /// Whether the target is a device, so that a failed transfer is the device's.
     pub(crate) device: bool,
+    /// The name of the board, if the target is one.
+    pub(crate) board: Option<String>,
     /// The signal that stopped the job, if one did.
     pub(crate) signal: Option<u8>,
+}
+
+fn source_name(path: &Path) -> String {
+    if path.as_os_str() == "-" { "standard input".to_owned() } else { shown(path) }
 }
 
 fn no_board(name: Option<&str>) -> String {
@@ -189,7 +195,7 @@ fn in_the_way(problems: usize) -> String {
 
 impl<E: Into<Cause>> From<E> for AppError {
     fn from(cause: E) -> Self {
-        Self { cause: Box::new(cause.into()), state: TargetState::Unchanged, device: false, signal: None }
+        Self { cause: Box::new(cause.into()), state: TargetState::Unchanged, device: false, board: None, signal: None }
     }
 }
 
@@ -237,7 +243,7 @@ impl AppError {
         // A job that failed by itself failed, whatever came in at that moment.
         let error = *error;
         let signal = signal.filter(|_| matches!(error, FlashError::Cancelled));
-        Self { cause: Box::new(Cause::Flash(error)), state, device, signal }
+        Self { cause: Box::new(Cause::Flash(error)), state, device, board: None, signal }
     }
 
     /// A board that failed, perhaps because of a signal.
@@ -251,10 +257,11 @@ impl AppError {
             },
             error => Cause::Board { name: name.to_owned(), error },
         };
-        Self { cause: Box::new(cause), state, device: true, signal }
+        Self { cause: Box::new(cause), state, device: true, board: Some(name.to_owned()), signal }
     }
 
-    /// Boards that failed, out of so many. One alone is that failure.
+    /// Boards that failed, out of so many. One alone is that failure. Of several the state that is worst counts: those
+    /// that are not among them hold the image.
     pub(crate) fn of_boards(mut failed: Vec<Self>, of: usize) -> Self {
         match failed.pop() {
             Some(only) if of == 1 => only,
@@ -262,7 +269,11 @@ impl AppError {
                 failed.extend(last);
                 // A signal is what stops all of them.
                 let signal = failed.iter().find_map(|error| error.signal);
-                Self { signal, ..Cause::Boards { failed, of }.into() }
+                let flashed = failed.iter().any(|error| error.board.is_some());
+                let good = (flashed && failed.len() < of).then_some(TargetState::Proven);
+                let states = failed.iter().map(|error| error.state).chain(good);
+                let state = states.max_by_key(|state| harm(*state)).unwrap_or(TargetState::Unchanged);
+                Self { state, signal, ..Cause::Boards { failed, of }.into() }
             }
         }
     }
@@ -392,19 +403,59 @@ impl AppError {
         }
     }
 
-    /// The whole chain in one sentence.
+    /// What people read, in one sentence. How exactly a board that did not come back was lost is left out.
     pub(crate) fn sentence(&self) -> String {
+        self.words(false)
+    }
+
+    /// The whole chain in one sentence.
+    pub(crate) fn chain(&self) -> String {
+        self.words(true)
+    }
+
+    fn words(&self, whole: bool) -> String {
         let mut words: Vec<String> = Vec::new();
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&*self.cause);
         while let Some(error) = next {
             let said = plain(&error.to_string());
-            // A wrapper that only repeats what it wraps adds nothing.
-            if words.last().is_none_or(|last| !last.ends_with(&said)) {
-                words.push(said);
+            match words.last() {
+                // A wrapper that only repeats what it wraps adds nothing.
+                Some(last) if last.ends_with(&said) => {}
+                // Nor does a board's name in front of a sentence that names the board.
+                Some(name) if self.board.as_ref() == Some(name) && names(&said, name) => {
+                    words.pop();
+                    words.push(said);
+                }
+                _ => words.push(said),
+            }
+            let board = error.downcast_ref::<BoardError>();
+            if !whole && matches!(board, Some(BoardError::NotBack { .. } | BoardError::LostAgain { .. })) {
+                break;
             }
             next = error.source();
         }
         text::printable(&words.join(": "))
+    }
+}
+
+/// Does a sentence have this name in it, as a word of its own?
+fn names(said: &str, name: &str) -> bool {
+    let ends = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && !matches!(c, '.' | '-'));
+    said.match_indices(name).any(|(at, _)| {
+        let (before, behind) = said.split_at(at);
+        ends(before.chars().next_back()) && ends(behind.strip_prefix(name).and_then(|behind| behind.chars().next()))
+    })
+}
+
+/// How much harm is done in a state: of several targets the worst is told.
+fn harm(state: TargetState) -> u8 {
+    match state {
+        TargetState::Unchanged => 0,
+        TargetState::Proven => 1,
+        TargetState::WrittenUnproven => 2,
+        TargetState::NoHead { .. } => 3,
+        TargetState::Mixed { .. } => 4,
+        _ => 5,
     }
 }
 
@@ -539,6 +590,35 @@ mod tests {
         assert_eq!(error.sentence(), "refusing to write to /dev/sdx: it is read-only");
         let error = AppError::io("cannot write \u{1b}[2J", io::Error::other("full"));
         assert_eq!(error.sentence(), "cannot write \\u{1b}[2J: full");
+    }
+
+    #[test]
+    fn of_several_boards_the_worst_state_is_told() {
+        let board = |name: &str, state| AppError::of_board(name, BoardError::Panicked, state, None);
+        let unplugged = || board("1-1", TargetState::Unchanged);
+        let half = board("1-2", TargetState::NoHead { written: 9 });
+        let several = AppError::of_boards(vec![half, unplugged()], 3);
+        assert_eq!((several.state.name(), several.state.changed()), ("no_head", true));
+        // The third holds the image.
+        assert_eq!(AppError::of_boards(vec![unplugged(), unplugged()], 3).state, TargetState::Proven);
+        assert!(!AppError::of_boards(vec![unplugged(), unplugged()], 2).state.changed());
+    }
+
+    #[test]
+    fn a_board_is_named_once_and_how_it_was_lost_is_for_machines() {
+        let not_there = |which: &str| {
+            let waited = std::time::Duration::from_secs(15);
+            BoardError::NotThere { which: which.to_owned(), waited }
+        };
+        let error = AppError::of_board("1-1.1", not_there("1-1.1"), TargetState::Unchanged, None);
+        assert_eq!(error.sentence(), "no board 1-1.1 appeared within 15 s");
+        let error = AppError::of_board("1-1.1", not_there("1-1.10"), TargetState::Unchanged, None);
+        assert_eq!(error.sentence(), "1-1.1: no board 1-1.10 appeared within 15 s");
+        let not_back = BoardError::NotBack { then: Box::new(not_there("1-1.1")), lost: Box::new(not_there("x")) };
+        let error = AppError::of_board("1-1.1", not_back, TargetState::Unchanged, None);
+        let said = "1-1.1: the board was unplugged or lost its power, and did not come back within 15 s";
+        assert_eq!(error.sentence(), said);
+        assert_eq!(error.chain(), format!("{said}: no board x appeared within 15 s"));
     }
 
     #[test]

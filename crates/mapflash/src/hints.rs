@@ -23,10 +23,10 @@ pub(crate) fn hints(error: &AppError) -> Vec<String> {
             XmlError::FileChecksum { .. } => one(
                 "the bmap file was edited or damaged on its way; fetch it again, or make a new one with 'mapflash create'",
             ),
-            _ => one("--nobmap writes the image without a map"),
+            _ => one("--nobmap takes the image without a map"),
         },
         Cause::ImageIsBmap(_) => one("give the image; its block map is found beside it, or named with --bmap"),
-        Cause::MapIsImage(_) => one("--nobmap writes the file without a map"),
+        Cause::MapIsImage(_) => one("give the image itself; should this be the image, --nobmap takes it without a map"),
         Cause::PackedCreate { .. } => one(
             "unpack it first, or use --detect-zeros, which maps blocks that are not zero; make maps before packing, \
              they fit the packed image as well",
@@ -40,7 +40,9 @@ pub(crate) fn hints(error: &AppError) -> Vec<String> {
             ));
             hints
         }
-        Cause::SeveralBoards(_) => one("--board names the one that is meant; 'mapflash boards' lists them"),
+        Cause::SeveralBoards(_) => one(
+            "--board names the one that is meant, and may be repeated; --all takes all of them; 'mapflash boards' lists them",
+        ),
         Cause::Boot(error) => of_boot(&error.problem),
         Cause::Board { error: BoardError::Cancelled, .. } if error.state.changed() => {
             one("the same command with --resume goes on where it was")
@@ -87,6 +89,15 @@ fn of_board(error: &BoardError) -> Vec<String> {
         BoardError::NoProof | BoardError::LoaderLeftOut => {
             one("use a U-Boot with 'crc32 -v' or 'hash sha256' and UCmd to have it proven, or --verify none")
         }
+        BoardError::Network(_) => {
+            one("is that its address, is its cable plugged in, and was 'fastboot udp' run in its U-Boot?")
+        }
+        BoardError::NotBack { lost, .. } if lost.is_gone() => one(
+            "plug it in again and run the same with --resume: what it holds is not sent again; with --wait a board that leaves is waited for",
+        ),
+        BoardError::LostAgain { .. } => one(
+            "try another cable, port or power supply, and run the same with --resume: what it holds is not sent again",
+        ),
         BoardError::Another { .. } => one("plug the first board in again, or begin anew with the one that is there"),
         error if error.is_lost() || matches!(error, BoardError::NotBack { .. } | BoardError::Silent { .. }) => one(
             "switch the board off and on, and run it again with --resume; if that keeps happening try another cable or port",
@@ -168,7 +179,7 @@ fn of_image(error: &ImageError) -> Vec<String> {
             one("fetch the image again, and compare its checksum with the one it was published with")
         }
         ImageError::Open { name, .. } if is_url(name) => one(
-            "images are not fetched from the network; fetch it first, or pipe it: 'curl -fL URL | mapflash copy - DEST'",
+            "images are not fetched from the network; fetch it first, or pipe it: 'curl -fL URL | mapflash flash -' to a board, '... | mapflash copy - DEST' to a disk",
         ),
         ImageError::Open { source, .. } => of_io(source),
         _ => Vec::new(),

@@ -1,7 +1,7 @@
 //! `mapflash`, the program: arguments become jobs, jobs go to the engine, and whoever waits is told.
 //!
 //! Read in this order: [`args`] is what was typed, [`job`] what will be done, [`cmd`] has one file for each subcommand,
-//! [`render`] is all that is printed meanwhile, [`error`], [`hints`] and [`exit`] are what is said and done at the end.
+//! [`render`] is all that is printed meanwhile, [`error`], [`held`], [`hints`] and [`exit`] are what is said and done at the end.
 
 mod args;
 mod board;
@@ -11,6 +11,7 @@ mod discover;
 mod doctor;
 mod error;
 mod exit;
+mod held;
 mod hints;
 mod inspect;
 mod job;
@@ -58,6 +59,7 @@ fn not_a_job(error: &clap::Error) -> Status {
         Display::new(Style::Json, false).object(&Object::Error {
             kind: "usage",
             message,
+            cause: None,
             status: Status::Usage.code(),
             target_changed: false,
             target_state: flasher::TargetState::Unchanged.name(),
@@ -80,6 +82,10 @@ fn run(command: Command, display: &Display) -> Result<(), AppError> {
         Command::Boards(args) => cmd::boards::run(&args, display),
         Command::Boot(args) => cmd::boot::run(&args, display),
         Command::Doctor(args) => cmd::doctor::run(&args, display),
+        Command::UdevRules(_) | Command::Completions(_) | Command::Man(_) if display.is_json() => {
+            let text = "udev-rules, completions and man print files, not reports: there is no --json for them";
+            Err(error::Cause::Usage(text.to_owned()).into())
+        }
         Command::UdevRules(args) => cmd::udev_rules::run(&args),
         Command::Demo(args) => cmd::demo::run(&args, display),
         Command::Completions(args) => cmd::completions::run(&args),
@@ -89,10 +95,11 @@ fn run(command: Command, display: &Display) -> Result<(), AppError> {
 
 /// Says what went wrong, what the target holds, and what might help: apart from each other.
 fn tell(error: &AppError, display: &Display) {
-    let (message, hints) = (error.sentence(), hints::hints(error));
+    let (message, cause, hints) = (error.sentence(), error.chain(), hints::hints(error));
     display.object(&Object::Error {
         kind: error.kind(),
         message: &message,
+        cause: Some(cause.as_str()).filter(|cause| *cause != message),
         status: error.status().code(),
         target_changed: error.state.changed(),
         target_state: error.state.name(),
@@ -111,8 +118,8 @@ fn tell(error: &AppError, display: &Display) {
 fn tell_people(error: &AppError, prefix: &str) {
     let (message, hints) = (error.sentence(), hints::hints(error));
     print_line(&format!("{prefix}{message}"));
-    if error.state.changed() {
-        print_line(&format!("{prefix}{}", error.state));
+    for line in held::lines(error) {
+        print_line(&format!("{prefix}{line}"));
     }
     for hint in &hints {
         print_line(&format!("  hint: {}", render::text::printable(hint)));

@@ -9,6 +9,7 @@ mod bar;
 pub(crate) mod boards;
 pub(crate) mod json;
 mod lines;
+mod lost;
 mod notes;
 mod retries;
 pub(crate) mod state;

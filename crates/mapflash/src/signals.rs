@@ -97,6 +97,7 @@ impl Watch {
                 print_object(&Object::Error {
                     kind: "cancelled",
                     message,
+                    cause: None,
                     status,
                     target_changed: changed,
                     target_state: state,

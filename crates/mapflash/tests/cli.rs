@@ -13,6 +13,8 @@ mod create;
 mod disks;
 #[path = "cli/doctor.rs"]
 mod doctor;
+#[path = "cli/failures.rs"]
+mod failures;
 #[path = "cli/flash.rs"]
 mod flash;
 #[path = "cli/inspect.rs"]

@@ -264,6 +264,9 @@ impl<'a> Boards<'a> {
         let known = self.identity(board);
         // The place counts as taken from here on.
         let mut at = known.clone().unwrap_or_else(|| Identity::at(port.clone()));
+        if at.port != port {
+            observer.event(&Event::Moved { from: at.port.to_string(), to: port.to_string() });
+        }
         at.port = port.clone();
         self.remember(board, at);
         // What is seen on the way is kept at once: a board may be lost before it has come to the end.
@@ -291,12 +294,17 @@ impl<'a> Boards<'a> {
                     self.remember(board, with_known(identity));
                     told = 0;
                     let chip = seen.chip.map_or_else(|| "a board".to_owned(), |chip| chip.title.to_string());
-                    Event::Booting { what: stage_words(seen.protocol, &chip), sent: None }
+                    Event::Booting {
+                        step: stage_name(seen.protocol),
+                        what: stage_words(seen.protocol, &chip),
+                        sent: None,
+                    }
                 }
                 Step::Sending { sent, of } if sent >= told.saturating_add(64 << 10) || sent == of => {
                     told = sent;
                     let wide = |len| u64::try_from(len).unwrap_or(u64::MAX);
-                    Event::Booting { what: "sending the boot image".to_owned(), sent: Some((wide(sent), wide(of))) }
+                    let sent = Some((wide(sent), wide(of)));
+                    Event::Booting { step: "sending", what: "sending the boot image".to_owned(), sent }
                 }
                 Step::LooksLike(family) => Event::Note(Note::OtherChip { family: family.to_string() }),
                 _ => return,
@@ -396,12 +404,23 @@ fn known_stage(table: &ChipTable, known: &Identity, device: &Device) -> bool {
     }
 }
 
+/// Where in its way to Linux a board is, in words.
 fn stage_words(protocol: Protocol, chip: &str) -> String {
     match protocol {
-        Protocol::Sdp | Protocol::Sdps => format!("{chip} in serial download"),
-        Protocol::Sdpu | Protocol::Sdpv => "loader running".to_owned(),
-        Protocol::Fastboot => "U-Boot in fastboot".to_owned(),
-        Protocol::Fbk => "Linux stage running".to_owned(),
+        Protocol::Sdp | Protocol::Sdps => format!("{chip}, boot ROM ({protocol})"),
+        Protocol::Sdpu | Protocol::Sdpv => format!("loader ({protocol})"),
+        Protocol::Fastboot => format!("fastboot ({protocol})"),
+        Protocol::Fbk => format!("initramfs ({protocol})"),
+    }
+}
+
+/// The same for machines.
+fn stage_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Sdp | Protocol::Sdps => "rom",
+        Protocol::Sdpu | Protocol::Sdpv => "loader",
+        Protocol::Fastboot => "fastboot",
+        Protocol::Fbk => "initramfs",
     }
 }
 

@@ -8,13 +8,14 @@ use imx_usb::boot::{BootError, Problem, Unfit};
 use imx_usb::bus::{BusError, OpenError, Port};
 use imx_usb::fastboot::FastbootError;
 use imx_usb::fastboot::udp::UdpError;
+use imx_usb::pipe::Fault;
 use imx_usb::probe::ProbeError;
 use imx_usb::probe::card::CardError;
 
 use super::feed::Dry;
 use super::place::To;
 use super::uboot::Area;
-use crate::error::{FlashError, listed};
+use crate::error::{FlashError, listed, sized};
 
 /// Why a board does not hold what it should.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +28,7 @@ pub enum BoardError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// It is not there.
-    #[error("no board {which} appeared within {} s", waited.as_secs())]
+    #[error("no board {which} appeared within {} s", whole(*waited))]
     NotThere {
         /// Which, as it was named, or where it was.
         which: String,
@@ -83,7 +84,7 @@ pub enum BoardError {
     #[error("stopped on request")]
     Cancelled,
     /// The image does not fit.
-    #[error("the image needs {image} bytes, the board's {place} has {capacity}")]
+    #[error("the image needs {}, the board's {place} has {}", sized(*image), sized(*capacity))]
     TooSmall {
         /// Where it should go.
         place: To,
@@ -142,7 +143,7 @@ pub enum BoardError {
         port: Port,
     },
     /// It was lost and is not to be had again.
-    #[error("the board was lost: {then}")]
+    #[error("{}", not_back(then, lost))]
     NotBack {
         /// Why it is not to be had again.
         then: Box<BoardError>,
@@ -171,6 +172,22 @@ pub enum BoardError {
     Panicked,
 }
 
+fn not_back(then: &BoardError, lost: &BoardError) -> String {
+    let left = if lost.is_gone() { "was unplugged or lost its power" } else { "does not answer any more" };
+    match then {
+        BoardError::NotThere { waited, .. } => {
+            format!("the board {left}, and did not come back within {} s", whole(*waited))
+        }
+        BoardError::Silent { .. } => format!("{then}"),
+        then => format!("the board {left}: {then}"),
+    }
+}
+
+/// In seconds: what is left of a wait is a little less than was asked for.
+fn whole(waited: Duration) -> u64 {
+    waited.saturating_add(Duration::from_millis(500)).as_secs()
+}
+
 fn words(says: &str) -> String {
     if says.is_empty() { ", and does not say why".to_owned() } else { format!(": it says {says:?}") }
 }
@@ -195,6 +212,43 @@ impl BoardError {
     /// Is the board not to be had at all? What was before that is then what has to be seen to.
     pub(crate) fn is_absence(&self) -> bool {
         matches!(self, Self::NotThere { .. } | Self::Silent { .. } | Self::Network(_))
+    }
+
+    /// Was it only the link that failed, so that another run can finish?
+    #[must_use]
+    pub fn may_finish(&self) -> bool {
+        self.is_lost()
+            || matches!(
+                self,
+                Self::NotBack { .. }
+                    | Self::NotThere { .. }
+                    | Self::Silent { .. }
+                    | Self::LostAgain { .. }
+                    | Self::Another { .. }
+                    | Self::Network(_)
+                    | Self::Open(_)
+                    | Self::Bus(_)
+            )
+    }
+
+    /// Did the board leave the bus, for all that is known? Else it is there and does not answer as it should.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let link = |error: &FastbootError| matches!(error, FastbootError::Transfer { source, .. } if source.is_gone());
+        let probe = |error: &ProbeError| matches!(error, ProbeError::Link(error) if link(error));
+        match self {
+            Self::Open(OpenError::Gone { .. }) | Self::NotThere { .. } => true,
+            Self::Boot(error) => match &*error.problem {
+                Problem::Open(OpenError::Gone { .. }) | Problem::Vanished { .. } => true,
+                problem => matches!(problem.fault(), Some(Fault::Gone)),
+            },
+            Self::Probe(error) => probe(error),
+            Self::Card(error) => matches!(&**error, CardError::Probe(error) if probe(error)),
+            Self::Fastboot(error) => link(error),
+            Self::NotBack { lost, .. } => lost.is_gone(),
+            Self::LostAgain { source, .. } => source.is_gone(),
+            _ => false,
+        }
     }
 
     /// May the board be there still? It was talked to, and has not left the bus for all that is known.

@@ -17,7 +17,7 @@ use super::then::farewell;
 use super::turns::SharedBus;
 use super::uboot::Uboot;
 use super::wire::Wire;
-use crate::event::{Event, Note, Observer, Stage};
+use crate::event::{Event, Loss, Note, Observer, Stage};
 use crate::plan::Plan;
 
 /// How often a board may be lost without getting any further.
@@ -91,10 +91,13 @@ impl One<'_> {
             if fruitless >= FRUITLESS {
                 return Err(BoardError::LostAgain { times: fruitless, source: Box::new(error) });
             }
+            let (done, wanted) = self.course.as_ref().map_or((0, 0), |course| course.sums.held());
             if let Some(course) = &mut self.course {
                 course.lost();
             }
-            self.observer.event(&Event::Lost { why: chain(&error) });
+            let loss = if error.is_gone() { Loss::Gone } else { Loss::Silent };
+            let (why, within) = (chain(&error), self.options.return_within);
+            self.observer.event(&Event::Lost { loss, why, done, wanted, within });
             lost = Some(error);
         }
     }

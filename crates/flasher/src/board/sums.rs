@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Sums {
     /// Bytes of the image that had to be on the board.
     pub wanted: u64,
-    /// Bytes of the image that were written, repetitions included.
+    /// Bytes of the image that were written; what had to be sent again counts once.
     pub written: u64,
     /// Bytes of the image that the board held already.
     pub skipped: u64,
@@ -25,6 +25,13 @@ pub struct Sums {
     pub resent: u64,
     /// How often the board was lost and came back: a count.
     pub returns: u32,
+}
+
+impl Sums {
+    /// Bytes of the image that are on the board, as far as is known, and how many are to be there.
+    pub(crate) fn held(&self) -> (u64, u64) {
+        (self.written.saturating_add(self.skipped).min(self.wanted), self.wanted)
+    }
 }
 
 /// Where a board's time went.

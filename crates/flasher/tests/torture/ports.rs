@@ -189,7 +189,7 @@ fn boot_images_that_are_not_for_this_board() {
         (Model::Imx93, flash_bin(Model::Imx8mp, 1), Hab::Open, "the boot image is one with a vector table"),
         (Model::Imx8mm, flash_bin(Model::Imx8mm, 1), Hab::Closed, "the boot image is not signed"),
         (Model::Imx8mp, flash_bin(Model::Imx8mp, 1), Hab::Closed, "the image is not signed"),
-        (Model::Imx8mp, vec![7; 100_000], Hab::Open, "no boot image that is known"),
+        (Model::Imx8mp, vec![7; 100_000], Hab::Open, "is no boot image"),
     ] {
         let scene = Scene::tiny(model, 39);
         let board = Board::new(Setup { hab, ..Setup::new(model, Tree::Nxp) });

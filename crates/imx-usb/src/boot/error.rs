@@ -97,7 +97,7 @@ pub enum Problem {
     #[error("the boot image cannot be used")]
     Image(#[source] ImageError),
     /// The image is not of the kind that the ROM takes. Nothing was sent.
-    #[error("the chip takes {}, but the boot image is {found}", format_words(*.wanted))]
+    #[error("{}", wrong_format(*.wanted, *.found))]
     Format {
         /// What the ROM takes.
         wanted: ImageFormat,
@@ -174,6 +174,14 @@ impl Problem {
             }
             _ => None,
         }
+    }
+}
+
+fn wrong_format(wanted: ImageFormat, found: Contents) -> String {
+    let wanted = format_words(wanted);
+    match found {
+        Contents::Unknown => format!("the file to boot it with is no boot image: the chip takes {wanted}"),
+        found => format!("the chip takes {wanted}, but the boot image is {found}"),
     }
 }
 

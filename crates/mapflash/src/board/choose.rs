@@ -73,6 +73,28 @@ pub(crate) fn ports(
     }
 }
 
+/// Every board there is; with `wait`, once there is one.
+pub(crate) fn every(hub: &Hub, wait: bool, cancelled: &dyn Fn() -> bool) -> Result<Vec<Port>, AppError> {
+    loop {
+        let changes = hub.bus.changes();
+        let entries = look::entries(hub, false).map_err(Cause::Bus)?;
+        let known = entries.iter().filter(|entry| entry.board.as_ref().is_some_and(|board| board.known));
+        let mut ports: Vec<_> = known.map(|entry| entry.device.port.clone()).collect();
+        ports.sort();
+        ports.dedup();
+        if !ports.is_empty() {
+            return Ok(ports);
+        }
+        if !wait {
+            return Err(Cause::NoBoard { name: None, nearly: Vec::new() }.into());
+        }
+        if cancelled() {
+            return Err(Cause::Flash(flasher::FlashError::Cancelled).into());
+        }
+        hub.bus.wait(changes, SLICE);
+    }
+}
+
 fn choose(entries: &[Entry], names: &[Name]) -> Result<Vec<Port>, Cause> {
     let notes = || {
         let nearly = entries.iter().filter(|entry| entry.board.as_ref().is_none_or(|board| !board.known));

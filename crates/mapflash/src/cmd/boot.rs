@@ -14,7 +14,7 @@ use crate::board::choose::{self, Name};
 use crate::board::{Hub, look};
 use crate::error::{AppError, Cause};
 use crate::render::Display;
-use crate::render::json::Object;
+use crate::render::json::{self, Object};
 use crate::render::text::{printable, size, span};
 use crate::signals::Watch;
 
@@ -48,6 +48,7 @@ pub(crate) fn run(args: &BootArgs, display: &Display) -> Result<(), AppError> {
     }
     let ports = match named.filter(|ports| args.wait && !ports.is_empty()) {
         Some(ports) => ports,
+        None if args.all => choose::every(&hub, args.wait, &|| cancel.is_cancelled())?,
         None => {
             let found = choose::ports(&hub, &args.board, args.wait, &|| cancel.is_cancelled());
             found.map_err(|error| error.stopped_by(watch.caught()))?
@@ -62,7 +63,7 @@ pub(crate) fn run(args: &BootArgs, display: &Display) -> Result<(), AppError> {
         let died = |_| Err(Cause::Flash(FlashError::Cancelled).into());
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(died)).collect()
     });
-    report(&ports, results, &watch, display)
+    report(&hub, &ports, results, &watch, display)
 }
 
 /// One board's way, told as it goes.
@@ -118,6 +119,7 @@ fn say(display: &Display, line: &str) {
 
 /// Says how it ended for each board. Of several that failed the worst status counts.
 fn report(
+    hub: &Hub,
     ports: &[Port],
     results: Vec<Result<Booted, AppError>>,
     watch: &Watch,
@@ -130,25 +132,34 @@ fn report(
                 let serial = booted.device.serial.as_deref();
                 let serial = serial.map(|serial| printable(&format!(", serial {serial}"))).unwrap_or_default();
                 say(display, &format!("{port}: ready in {}{serial}", look::stage(booted.protocol)));
-                boards.push(as_json(&booted));
+                boards.push(as_json(hub, &booted));
             }
-            Err(error) => failed.push(error.stopped_by(watch.caught())),
+            Err(error) => {
+                let error = error.stopped_by(watch.caught());
+                let mut board = json!({ "port": port.to_string() });
+                json::add_failure(&mut board, &error);
+                boards.push(board);
+                failed.push(error);
+            }
         }
     }
-    if failed.is_empty() {
-        display.object(&Object::Result(json!({ "command": "boot", "status": 0, "boards": boards })));
-        return Ok(());
-    }
-    Err(AppError::of_boards(failed, ports.len()))
+    let ended = if failed.is_empty() { Ok(()) } else { Err(AppError::of_boards(failed, ports.len())) };
+    let status = ended.as_ref().err().map_or(0, |error: &AppError| error.status().code());
+    display.object(&Object::Result(json!({ "command": "boot", "status": status, "boards": boards })));
+    ended
 }
 
-fn as_json(booted: &Booted) -> Value {
+fn as_json(hub: &Hub, booted: &Booted) -> Value {
     let identity = &booted.identity;
+    let chip = identity.chip.as_deref().and_then(|name| hub.table.chip(name));
     json!({
         "port": booted.device.port.to_string(),
         "path": booted.device.path.to_string(),
         "protocol": booted.protocol.name(),
         "chip": identity.chip,
+        "title": chip.map(|chip| &*chip.title),
+        "error": null,
+        "status": 0,
         "rom_serial": identity.rom_serial,
         "serial": identity.uboot_serial,
         "hab": identity.hab.map(|hab| hab.to_string()),

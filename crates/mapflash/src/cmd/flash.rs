@@ -52,7 +52,6 @@ fn flash_boards(args: FlashArgs, watch: &Watch, cancel: &Cancel, display: &Displ
     let map = job.map.read(&job.image)?;
     let map = map.as_ref().map(|file| &file.map);
     let mut opened = image::Opened::open(&job.source, &job.unpack, map, cancel, display)?;
-    image::tell_map(&job, &opened.image, display);
     let made = flasher::board::prepare(&mut opened.image, map, &job.to, &job.wishes, display)?;
     let head = opened.image.head(judge::HEAD)?;
     judge::judge(&job, &head, made.image_size(), display)?;
@@ -80,6 +79,9 @@ fn flash_planned(
 ) -> Result<(), AppError> {
     judge::kept(&job, made.image_size(), display);
     let boot = image::boot_image(&job)?;
+    if let Source::Image { image, .. } = &source {
+        image::tell_map(&job, image, display);
+    }
     let which = boards::choose(hub, &job, cancel, display)?;
     let mut boards = boards::connect(hub, &job, which, cancel);
     boards.boot = boot;

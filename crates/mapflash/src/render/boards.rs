@@ -10,6 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::json::Json;
 use super::lines::Lines;
+use super::lost;
 use super::notes::{self, stage_name};
 use super::retries::Retries;
 use super::state::State;
@@ -115,17 +116,18 @@ impl<'d> BoardsView<'d> {
     fn words(&self, row: &mut Row, event: &Event) {
         let name = row.name.clone();
         match event {
-            Event::Booting { what, sent } if sent.is_none() && row.booting != *what => {
+            Event::Booting { what, sent, .. } if sent.is_none() && row.booting != *what => {
                 row.booting.clone_from(what);
                 // A bar of its own says it itself.
                 if !self.display.is_json() && self.bars.is_none() {
                     self.say(&name, what);
                 }
             }
-            Event::Lost { why } => {
+            Event::Lost { loss, done, wanted, within, .. } => {
                 row.booting.clear();
-                self.warn(&name, &format!("lost ({why}); waiting for it to come back"));
+                self.warn(&name, &lost::words(*loss, *done, *wanted, *within));
             }
+            Event::Moved { to, .. } if !self.display.is_json() => self.say(&name, &format!("it came back at {to}")),
             Event::Retry { extent, attempt } => {
                 for line in row.retries.piece(*extent, *attempt) {
                     self.warn(&name, &line);

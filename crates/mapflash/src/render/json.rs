@@ -13,12 +13,28 @@ use serde::Serialize;
 
 use super::notes;
 use super::state::{Ended, State};
+use crate::error::AppError;
+use crate::hints::hints;
 
 /// The version of the schema.
 const VERSION: u32 = 1;
 
 /// A progress object at most this often.
 const EVERY: Duration = Duration::from_millis(500);
+
+/// Adds to the object of one board why it failed, in the keys of [`Object::Error`]; `error` is the sentence.
+pub(crate) fn add_failure(board: &mut serde_json::Value, error: &AppError) {
+    let cause = error.chain();
+    board["error"] = error.sentence().into();
+    if board["error"] != cause.as_str() {
+        board["cause"] = cause.into();
+    }
+    board["kind"] = error.kind().into();
+    board["status"] = error.status().code().into();
+    board["target_changed"] = error.state.changed().into();
+    board["state"] = error.state.name().into();
+    board["hints"] = hints(error).into();
+}
 
 /// What is printed.
 #[derive(Debug, Serialize)]
@@ -43,7 +59,9 @@ pub(crate) enum Object<'a> {
     },
     /// A board comes along on its way to fastboot.
     Booting {
-        /// What it is given or has become, in words.
+        /// What it is given or has become, a stable name.
+        step: &'a str,
+        /// The same in words.
         what: &'a str,
         /// Bytes sent so far, while something is sent.
         sent: Option<u64>,
@@ -52,8 +70,23 @@ pub(crate) enum Object<'a> {
     },
     /// A board was lost and is waited for.
     Lost {
-        /// How it left.
+        /// In which way: `gone` or `silent`.
+        loss: &'a str,
+        /// What failed, in words.
         why: &'a str,
+        /// Bytes of the image that it held by then.
+        done: u64,
+        /// Of how many.
+        wanted: u64,
+        /// For how many seconds it is waited for.
+        within: f64,
+    },
+    /// A board that was lost came back at another port.
+    Moved {
+        /// Where it was.
+        from: &'a str,
+        /// Where it is.
+        to: &'a str,
     },
     /// A line for people.
     Message { message: &'a str },
@@ -77,6 +110,9 @@ pub(crate) enum Object<'a> {
         kind: &'a str,
         /// The sentence people read.
         message: &'a str,
+        /// The same with what is behind it, down to the protocol, where that is more.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cause: Option<&'a str>,
         /// The exit status.
         status: u8,
         /// Whether any byte of the target was changed.
@@ -176,11 +212,18 @@ impl Json {
             Event::Retry { extent, attempt } => {
                 self.object(&Object::Retry { start: extent.start(), end: extent.end(), attempt: *attempt });
             }
-            Event::Booting { what, sent } if self.progress => {
+            Event::Booting { step, what, sent } if self.progress => {
                 let (sent, of) = sent.unzip();
-                self.object(&Object::Booting { what, sent, of });
+                self.object(&Object::Booting { step, what, sent, of });
             }
-            Event::Lost { why } => self.object(&Object::Lost { why }),
+            Event::Lost { loss, why, done, wanted, within } => self.object(&Object::Lost {
+                loss: loss.name(),
+                why,
+                done: *done,
+                wanted: *wanted,
+                within: within.as_secs_f64(),
+            }),
+            Event::Moved { from, to } => self.object(&Object::Moved { from, to }),
             Event::Note(note) => {
                 self.object(&Object::Note { note: notes::name(note), facts: notes::facts(note) });
             }
@@ -227,6 +270,7 @@ mod tests {
         let error = |ranges| Object::Error {
             kind: "differs",
             message: "m",
+            cause: None,
             status: 6,
             target_changed: false,
             target_state: "unchanged",

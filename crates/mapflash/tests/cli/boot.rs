@@ -50,6 +50,9 @@ fn boards_are_named_by_port_or_serial_number() {
     assert!(with(&["--board", "0000000000000002"]).expect(0).stderr.contains("1-1.2: ready in fastboot"));
     let both = with(&["--board", "1-1.2", "--board", "1-1.1"]).expect(0).stderr;
     assert!(both.contains("1-1.1: ready") && both.contains("1-1.2: ready"), "{both}");
+    let all = room.run(&[&["--json", "boot", "--all"], &two[..]].concat()).expect(0).last();
+    assert_eq!(all["boards"].as_array().unwrap().len(), 2);
+    assert_eq!((&all["boards"][1]["chip"], &all["boards"][1]["title"]), (&"MX865".into(), &"i.MX8M Plus".into()));
     golden("boot-no-such.txt", &with(&["--board", "feed"]).expect(3).stderr);
     golden("boot-udp.txt", &with(&["--board", "udp:10.0.0.1"]).expect(2).stderr);
 }

@@ -56,6 +56,15 @@ fn a_command_line_that_makes_no_sense_is_status_2() {
 }
 
 #[test]
+fn what_prints_files_takes_no_json() {
+    let room = Room::new();
+    for args in [&["udev-rules"][..], &["completions", "bash"], &["man"]] {
+        let object = room.run(&[&["--json"], args].concat()).expect(2).last();
+        assert_eq!((&object["event"], &object["kind"]), (&"error".into(), &"usage".into()));
+    }
+}
+
+#[test]
 fn completions_name_every_command() {
     let room = Room::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {

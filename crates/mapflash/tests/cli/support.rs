@@ -135,12 +135,31 @@ impl Ran {
         let objects = self.stdout.lines().map(|line| serde_json::from_str(line).unwrap());
         let objects: Vec<serde_json::Value> = objects.collect();
         assert!(objects.iter().all(|object| object["v"] == 1 && object["event"].is_string()), "{}", self.stdout);
+        objects.iter().for_each(is_documented);
         objects
     }
 
     /// The last object, which ends every job.
     pub(crate) fn last(&self) -> serde_json::Value {
         self.objects().pop().unwrap()
+    }
+}
+
+/// Sees to it that the name of an object and each of its keys stand in the document about them.
+fn is_documented(object: &serde_json::Value) {
+    const DOCUMENT: &str = include_str!("../../../../docs/json.md");
+    let told = |word: &str| assert!(DOCUMENT.contains(&format!("`{word}`")), "{word} is not in docs/json.md: {object}");
+    told(object["event"].as_str().unwrap());
+    let mut left = vec![object];
+    while let Some(value) = left.pop() {
+        match value {
+            serde_json::Value::Object(entries) => {
+                entries.keys().for_each(|key| told(key));
+                left.extend(entries.values());
+            }
+            serde_json::Value::Array(values) => left.extend(values),
+            _ => {}
+        }
     }
 }
 

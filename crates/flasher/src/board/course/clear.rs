@@ -28,17 +28,13 @@ impl Course<'_> {
         let ranges = self.ground.feed.plan().invalidate().to_vec();
         if ranges.is_empty() {
             self.cleared = true;
-            if self.state == TargetState::Unchanged {
-                self.state = TargetState::Mixed { written: 0 };
-            }
             return Ok(());
         }
-        let (done, written) = (self.stage_done, self.sums.written);
+        let done = self.stage_done;
         self.begin(Stage::Invalidate, Some(ranges.iter().map(|range| range.len()).sum()));
         let size = self.image_size();
         let fills = ranges.iter().map(|extent| Fill { extent: *extent, word: [0; 4] });
         let batch = batch::zeros(self.ground.feed, fills, size)?;
-        self.state = TargetState::Mixed { written: 0 };
         self.put_zeros(uboot, place, &ranges, &batch)?;
         // Without the table in front a loader in a boot partition would look for its backup.
         if ranges.first().is_some_and(|range| range.start() == 0) {
@@ -46,7 +42,7 @@ impl Course<'_> {
         }
         self.cleared = true;
         // Zeros that are written over again are no part of the image.
-        (self.stage_done, self.sums.written) = (done, written);
+        self.stage_done = done;
         self.state = TargetState::NoHead { written: self.sums.written };
         // From here on the whole head must be written, whatever was there.
         for index in self.pieces(Phase::Head) {
@@ -130,6 +126,9 @@ impl Course<'_> {
             return Ok(());
         };
         self.begin(Stage::Erase, Some(total));
+        if self.state == TargetState::Unchanged && !holes.is_empty() {
+            self.state = TargetState::Mixed { written: 0 };
+        }
         let start = uboot.now();
         self.erased = Some(erase(uboot, place, first, &holes, self.how.proof)?);
         self.spent.card = self.spent.card.saturating_add(uboot.now().saturating_sub(start));

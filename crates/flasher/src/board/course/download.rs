@@ -179,16 +179,16 @@ impl<'a> Course<'a> {
         self.spent.bus = self.spent.bus.saturating_add(took);
         costs.sent(len, data.saturating_sub(dry));
         self.sums.sent = self.sums.sent.saturating_add(len);
+        if self.state == TargetState::Unchanged {
+            // Until here nothing but the board's memory was written.
+            self.state = TargetState::Mixed { written: 0 };
+        }
         let started = uboot.now();
         self.carry_out(uboot, place, batch, costs, sending.apart)?;
         self.spent.card = self.spent.card.saturating_add(uboot.now().saturating_sub(started));
         self.account(batch);
         self.compare_sent(uboot, place, batch, costs, if sending.once { 0 } else { self.how.attempts })?;
         self.stage_done = base.saturating_add(writes);
-        self.sums.written = self.sums.written.saturating_add(writes);
-        if let TargetState::NoHead { written } | TargetState::Mixed { written } = &mut self.state {
-            *written = self.sums.written;
-        }
         Ok(())
     }
 

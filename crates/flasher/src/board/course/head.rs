@@ -51,7 +51,7 @@ impl Course<'_> {
             }
             rest.extend(Item::of(*index, at, end));
         }
-        if first.is_empty() {
+        if first.is_empty() && self.state.changed() {
             // Nothing was cleared: what is there of the old head and the new one is a mix.
             self.state = TargetState::HeadIncomplete;
         }

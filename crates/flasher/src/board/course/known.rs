@@ -3,6 +3,7 @@
 use bmap::ByteRange;
 
 use super::Course;
+use crate::error::TargetState;
 use crate::plan::{Kind, Phase};
 
 /// What is known of a piece.
@@ -41,7 +42,12 @@ impl Course<'_> {
     }
 
     pub(super) fn know_sent(&mut self, index: usize) {
-        self.touched.insert(index);
+        if self.touched.insert(index) {
+            self.sums.written = self.sums.written.saturating_add(self.extent(index).len());
+            if let TargetState::NoHead { written } | TargetState::Mixed { written } = &mut self.state {
+                *written = self.sums.written;
+            }
+        }
         if self.known.get(index) != Some(&Known::Proven) {
             self.know(index, Known::Sent);
         }

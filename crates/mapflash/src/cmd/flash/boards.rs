@@ -3,9 +3,9 @@
 use flasher::Cancel;
 use flasher::board::{Boards, Which};
 
+use crate::board::Hub;
 use crate::board::choose::{self, Name};
-use crate::board::{Hub, look};
-use crate::error::{AppError, Cause};
+use crate::error::AppError;
 use crate::job::Flash;
 use crate::render::Display;
 
@@ -23,33 +23,14 @@ pub(super) fn choose(hub: &Hub, job: &Flash, cancel: &Cancel, display: &Display)
         }
         let usb: Vec<Name> = usb.into_iter().cloned().collect();
         let cancelled = || cancel.is_cancelled();
-        let ports =
-            if job.all { every(hub, job.wait, cancel)? } else { choose::ports(hub, &usb, job.wait, &cancelled)? };
+        let ports = if job.all {
+            choose::every(hub, job.wait, &cancelled)?
+        } else {
+            choose::ports(hub, &usb, job.wait, &cancelled)?
+        };
         which.extend(ports.into_iter().map(Which::Port));
     }
     Ok(which)
-}
-
-/// Every board there is; with `wait`, once there is one.
-fn every(hub: &Hub, wait: bool, cancel: &Cancel) -> Result<Vec<imx_usb::bus::Port>, AppError> {
-    loop {
-        let changes = hub.bus.changes();
-        let entries = look::entries(hub, false).map_err(Cause::Bus)?;
-        let known = entries.iter().filter(|entry| entry.board.as_ref().is_some_and(|board| board.known));
-        let mut ports: Vec<_> = known.map(|entry| entry.device.port.clone()).collect();
-        ports.sort();
-        ports.dedup();
-        if !ports.is_empty() {
-            return Ok(ports);
-        }
-        if !wait {
-            return Err(Cause::NoBoard { name: None, nearly: Vec::new() }.into());
-        }
-        if cancel.is_cancelled() {
-            return Err(Cause::Flash(flasher::FlashError::Cancelled).into());
-        }
-        hub.bus.wait(changes, std::time::Duration::from_millis(200));
-    }
 }
 
 /// The way to them.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bmap::{BlockMap, ByteRange};
-use flasher::board::{Before, Boards, Form, Proof, Source, Wire};
+use flasher::board::{Before, Boards, Form, Proof, Source, To, Wire};
 use flasher::plan::{HolePolicy, Kind, Phase, Plan};
 use serde_json::{Value, json};
 
@@ -21,6 +21,15 @@ use crate::render::text::{count, exact, percent, size, span};
 const BUS: u64 = 28_000_000;
 const CARD: u64 = 60_000_000;
 const PROOF: u64 = 100_000_000;
+
+/// A place as the option `--to` names it.
+fn to_name(to: &To) -> String {
+    match to {
+        To::Emmc => "emmc".to_owned(),
+        To::Sd => "sd".to_owned(),
+        To::Partition(name) => name.clone(),
+    }
+}
 
 /// All there is to say.
 pub(super) struct Sight<'a> {
@@ -223,7 +232,7 @@ impl Sight<'_> {
             "image_size": self.plan.image_size(),
             "map": self.job.map.path().map(shown),
             "boards": names(self.boards),
-            "to": self.job.to.to_string(),
+            "to": to_name(&self.job.to),
             "boot": self.job.boot.as_deref().map(shown),
             "boot_inside": self.job.boot.is_none() && self.boards.boot.is_some(),
             "loader": self.job.options.loader.as_ref().map(|_| super::loader::file(self.job)),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::error::AppError;
 use crate::job::Flash;
 use crate::render::Display;
-use crate::render::json::Object;
+use crate::render::json::{self, Object};
 use crate::render::text::{count, printable, rate, size, span};
 use crate::signals::Watch;
 
@@ -75,11 +75,14 @@ pub(super) fn tell(
 ) -> Result<(), AppError> {
     let all = results.len();
     let names: Vec<String> = (0..all).map(|board| boards.name(board)).collect();
-    let objects: Vec<Value> = names.iter().zip(&results).map(|(name, result)| as_json(name, result)).collect();
+    let mut objects: Vec<Value> = names.iter().zip(&results).map(|(name, result)| as_json(name, result)).collect();
+    for (board, object) in objects.iter_mut().enumerate() {
+        object["chip"] = boards.identity(board).and_then(|identity| identity.chip).into();
+    }
     let several = all > 1;
     let mut failed = Vec::new();
     let mut good = Vec::new();
-    for (name, result) in names.iter().zip(results) {
+    for ((name, result), object) in names.iter().zip(results).zip(&mut objects) {
         if result.error.is_none() {
             lines(name, &result, several).iter().for_each(|line| say(display, line));
         } else if !several {
@@ -87,7 +90,11 @@ pub(super) fn tell(
         }
         match result.error {
             None => good.push(name.as_str()),
-            Some(error) => failed.push((name, AppError::of_board(name, error, result.state, watch.caught()))),
+            Some(error) => {
+                let error = AppError::of_board(name, error, result.state, watch.caught());
+                json::add_failure(object, &error);
+                failed.push((name, error));
+            }
         }
     }
     if !good.is_empty() {
@@ -250,9 +257,11 @@ fn as_json(name: &str, result: &BoardResult) -> Value {
     let (sums, spent) = (&result.sums, &result.spent);
     json!({
         "board": name,
-        "chip": result.chip,
+        "chip": null,
+        "title": result.chip,
         "serial": result.serial,
-        "error": result.error.as_ref().map(ToString::to_string),
+        "error": null,
+        "status": 0,
         "state": result.state.name(),
         "proof": result.proof.map(|sum| sum.name()),
         "compared": result.compared.map(|sum| sum.name()),
