@@ -211,7 +211,7 @@ fn a_number_for_another_board_is_seen_through() {
     let card = card::find(&mut session, &found, chip, Kind::Emmc, None).unwrap();
     assert_eq!((card.number, card.numbered), (Some(2), Some(Numbered::Only)));
     let error = card::find(&mut session, &found, chip, Kind::Sd, None).unwrap_err();
-    assert_eq!(error.to_string(), "there is no card 1 on the board (there are: 2 eMMC)");
+    assert_eq!(error.to_string(), "there is no SD card in the slot (U-Boot knows: mmc 2, an eMMC)");
     let error = card::find(&mut session, &found, None, Kind::Sd, Some(2)).unwrap_err();
     assert_eq!(error.to_string(), "card 2 is an eMMC, not an SD card (there are: 2 eMMC)");
 }
