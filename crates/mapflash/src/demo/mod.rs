@@ -30,6 +30,7 @@ use flasher::{
 use image::{Image, Options};
 
 use crate::error::AppError;
+use crate::held;
 use crate::render::text::{percent, size, span};
 use crate::render::{Display, Style, json};
 use disk::Shape;
@@ -185,10 +186,11 @@ fn damaged(files: &Files, map: &BlockMap, display: &Display, onlooker: Onlooker<
     flip().map_err(at("change", &files.image))?;
     match result {
         Ok(_) => Err(unexpected("a damaged image was written without complaint")),
-        Err(Failure { error, state }) if matches!(*error, FlashError::RangeDigest { .. }) => {
-            display.say("    refused, with exit status 5:");
-            display.say(&format!("    | {error}"));
-            display.say(&format!("    | {state}"));
+        Err(failure) if matches!(*failure.error, FlashError::RangeDigest { .. }) => {
+            let error = AppError::job(failure, false, None);
+            display.say(&format!("    refused, with exit status {}:", error.status().code()));
+            display.say(&format!("    | {}", error.sentence()));
+            held::lines(&error).iter().for_each(|line| display.say(&format!("    | {line}")));
             Ok(())
         }
         Err(failure) => Err((*failure.error).into()),
