@@ -154,7 +154,8 @@ impl<'a> Boards<'a> {
         let end = self.bus.now().saturating_add(within);
         let mut other: Option<(Port, String)> = None;
         loop {
-            let seen = self.bus.changes();
+            // The time before looking: who was kept from running until it was over has not looked since.
+            let (seen, now) = (self.bus.changes(), self.bus.now());
             let devices = self.bus.devices()?;
             let ours = devices.iter().filter(|device| recognise(self.table, device).is_some());
             // Where another one is driven nobody else looks.
@@ -198,7 +199,6 @@ impl<'a> Boards<'a> {
             if self.cancel.is_cancelled() {
                 return Err(BoardError::Cancelled);
             }
-            let now = self.bus.now();
             if now >= end {
                 return Err(match (other, known) {
                     (Some((port, found)), Some(known)) => {

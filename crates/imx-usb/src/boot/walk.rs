@@ -195,8 +195,9 @@ impl<'a> Walk<'a, '_> {
         loop {
             self.check_cancelled()?;
             let changes = self.bus.changes();
-            let devices = self.here()?;
+            // Before looking: who was kept from running until the time was over has not looked since.
             let now = self.bus.now();
+            let devices = self.here()?;
             let (old, limit) = match awaited {
                 Await::Appear => (None, self.options.appear),
                 Await::Next { visit, .. } => (Some(visit), self.options.leave),
@@ -255,11 +256,11 @@ impl<'a> Walk<'a, '_> {
         let end = self.bus.now().saturating_add(within);
         loop {
             self.check_cancelled()?;
-            let changes = self.bus.changes();
+            let (changes, now) = (self.bus.changes(), self.bus.now());
             if self.here()?.iter().all(|device| device.visit != visit) {
                 return Ok(());
             }
-            if self.bus.now() >= end {
+            if now >= end {
                 return Err(problem());
             }
             self.bus.wait(changes, SLICE);

@@ -16,12 +16,12 @@ fn setup(path: &str) -> Setup {
 fn follow(bus: &HostBus, port: &str, old: Option<Visit>, within: Duration) -> Option<Device> {
     let until = bus.now() + within;
     loop {
-        let seen = bus.changes();
+        // The time before looking: another board may make it jump in between.
+        let (seen, now) = (bus.changes(), bus.now());
         let devices = bus.devices().unwrap();
         if let Some(device) = devices.into_iter().find(|it| it.port.to_string() == port && Some(it.visit) != old) {
             return Some(device);
         }
-        let now = bus.now();
         if now >= until {
             return None;
         }
