@@ -1,7 +1,8 @@
 //! `mapflash`, the program: arguments become jobs, jobs go to the engine, and whoever waits is told.
 //!
 //! Read in this order: [`args`] is what was typed, [`job`] what will be done, [`cmd`] has one file for each subcommand,
-//! [`render`] is all that is printed meanwhile, [`error`], [`held`], [`hints`] and [`exit`] are what is said and done at the end.
+//! [`render`] is all that is printed meanwhile, [`error`], [`held`], [`hints`], [`ending`] and
+//! [`exit`] are what is said and done at the end.
 
 mod args;
 mod board;
@@ -9,6 +10,7 @@ mod cmd;
 mod demo;
 mod discover;
 mod doctor;
+mod ending;
 mod error;
 mod exit;
 mod held;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let status = match run(cli.command, &display) {
         Ok(()) => Status::Done,
         Err(error) => {
+            display.ends(error.status());
             display.finish();
             tell(&error, &display);
             error.status()

@@ -16,10 +16,13 @@ pub(crate) mod state;
 pub(crate) mod text;
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use flasher::event::{Event, Observer};
+
+use crate::ending::Ending;
+use crate::exit::Status;
 
 use bar::Bar;
 use json::Json;
@@ -78,6 +81,7 @@ struct Inner {
 pub(crate) struct Display {
     style: Style,
     inner: Mutex<Inner>,
+    ending: Arc<Ending>,
 }
 
 impl Display {
@@ -89,7 +93,19 @@ impl Display {
             Style::Json => Renderer::Json(Json::new(progress)),
             Style::Quiet => Renderer::Quiet,
         };
-        Self { style, inner: Mutex::new(Inner { state: State::default(), retries: Retries::default(), renderer }) }
+        let inner = Inner { state: State::default(), retries: Retries::default(), renderer };
+        Self { style, inner: Mutex::new(inner), ending: Arc::default() }
+    }
+
+    /// Who tells how it ended.
+    pub(crate) fn ending(&self) -> Arc<Ending> {
+        self.ending.clone()
+    }
+
+    /// Call before the result is told, with the status that the process will end with: from then on no signal says
+    /// otherwise. Does not return when one has.
+    pub(crate) fn ends(&self, status: Status) {
+        self.ending.by_job(status);
     }
 
     /// How it shows.

@@ -12,6 +12,7 @@ use flasher::{Cancel, TargetState};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::ending::Ending;
 use crate::exit::Status;
 use crate::render::json::Object;
 use crate::render::{Display, print_line, print_object};
@@ -31,6 +32,7 @@ pub(crate) struct Watch {
     caught: Arc<AtomicU8>,
     writing: Arc<AtomicBool>,
     restore: Arc<Mutex<Option<Restore>>>,
+    ending: Arc<Ending>,
     json: bool,
 }
 
@@ -46,8 +48,13 @@ impl Watch {
     /// # Errors
     /// When the handlers cannot be installed or the thread cannot be started.
     pub(crate) fn start(cancel: &Cancel, display: &Display) -> io::Result<Self> {
-        let watch =
-            Self { caught: Arc::default(), writing: Arc::default(), restore: Arc::default(), json: display.is_json() };
+        let watch = Self {
+            caught: Arc::default(),
+            writing: Arc::default(),
+            restore: Arc::default(),
+            ending: display.ending(),
+            json: display.is_json(),
+        };
         let ignored = std::fs::read_to_string("/proc/self/status").map_or(0, |status| ignored(&status));
         let mut signals = Signals::new(STOPPING.iter().filter(|signal| !is_in(ignored, **signal)))?;
         let (cancel, inner) = (cancel.clone(), watch.clone());
@@ -81,8 +88,16 @@ impl Watch {
     }
 
     fn stop_at_once(&self, number: u8) -> ! {
+        let first = self.ending.by_signal();
+        if first.is_err() {
+            // The job is over and tells so at this moment: it ends the process, if anybody listens.
+            thread::sleep(PATIENCE);
+        }
         if let Some(restore) = self.restore.lock().unwrap_or_else(PoisonError::into_inner).take() {
             restore();
+        }
+        if let Err(told) = first {
+            std::process::exit(i32::from(told.code()));
         }
         let status = Status::Signal(number).code();
         let (message, changed, state) = if self.writing.load(Ordering::SeqCst) {

@@ -13,6 +13,7 @@ use crate::board::boot_image::{boot_bytes, read_boot_image};
 use crate::board::choose::{self, Name};
 use crate::board::{Hub, look};
 use crate::error::{AppError, Cause};
+use crate::exit::Status;
 use crate::render::Display;
 use crate::render::json::{self, Object};
 use crate::render::text::{printable, size, span};
@@ -125,13 +126,13 @@ fn report(
     watch: &Watch,
     display: &Display,
 ) -> Result<(), AppError> {
-    let (mut boards, mut failed) = (Vec::new(), Vec::new());
+    let (mut boards, mut failed, mut page) = (Vec::new(), Vec::new(), Vec::new());
     for (port, result) in ports.iter().zip(results) {
         match result {
             Ok(booted) => {
                 let serial = booted.device.serial.as_deref();
                 let serial = serial.map(|serial| printable(&format!(", serial {serial}"))).unwrap_or_default();
-                say(display, &format!("{port}: ready in {}{serial}", look::stage(booted.protocol)));
+                page.push(format!("{port}: ready in {}{serial}", look::stage(booted.protocol)));
                 boards.push(as_json(hub, &booted));
             }
             Err(error) => {
@@ -144,8 +145,10 @@ fn report(
         }
     }
     let ended = if failed.is_empty() { Ok(()) } else { Err(AppError::of_boards(failed, ports.len())) };
-    let status = ended.as_ref().err().map_or(0, |error: &AppError| error.status().code());
-    display.object(&Object::Result(json!({ "command": "boot", "status": status, "boards": boards })));
+    let status = ended.as_ref().err().map_or(Status::Done, AppError::status);
+    display.ends(status);
+    page.iter().for_each(|line| say(display, line));
+    display.object(&Object::Result(json!({ "command": "boot", "status": status.code(), "boards": boards })));
     ended
 }
 

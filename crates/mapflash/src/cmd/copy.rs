@@ -18,6 +18,7 @@ use serde_json::json;
 
 use crate::discover::shown;
 use crate::error::{AppError, Cause};
+use crate::exit::Status;
 use crate::inspect::card;
 use crate::job::{Copy, Map, Source};
 use crate::render::Display;
@@ -114,6 +115,7 @@ fn write(
     display.finish();
     match done {
         Ok(report) => {
+            display.ends(Status::Done);
             tell_result(job, &report, started, display);
             Ok(())
         }

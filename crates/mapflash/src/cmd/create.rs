@@ -12,6 +12,7 @@ use super::{output, whole_file};
 use crate::cmd::copy::same_file;
 use crate::discover::shown;
 use crate::error::{AppError, Cause};
+use crate::exit::Status;
 use crate::job::{Create, Source};
 use crate::render::Display;
 use crate::render::json::Object;
@@ -56,6 +57,7 @@ pub(crate) fn run(job: Create, display: &Display) -> Result<(), AppError> {
         None if display.is_json() => {}
         None => output::print(text.as_bytes())?,
     }
+    display.ends(Status::Done);
     tell(&job, &map, &text, started, display);
     Ok(())
 }

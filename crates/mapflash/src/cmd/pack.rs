@@ -13,6 +13,7 @@ use crate::cmd::copy::same_file;
 use crate::cmd::flash::image::Opened;
 use crate::discover::shown;
 use crate::error::{AppError, Cause};
+use crate::exit::Status;
 use crate::job::{Map, Pack, Source};
 use crate::render::Display;
 use crate::render::json::Object;
@@ -60,6 +61,7 @@ fn open_and_pack(job: &Pack, watch: &Watch, cancel: &Cancel, display: &Display) 
     };
     let packed = done.map_err(failed)?;
     partial.keep()?;
+    display.ends(Status::Done);
     tell(job, &packed, started, display);
     Ok(())
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::cmd::copy::same_file;
 use crate::discover::shown;
 use crate::error::{AppError, Cause};
+use crate::exit::Status;
 use crate::job::{Map, Source, Verify};
 use crate::render::Display;
 use crate::render::json::Object;
@@ -26,7 +27,8 @@ pub(crate) fn run(job: Verify, display: &Display) -> Result<(), AppError> {
     let started = Instant::now();
     let compared = compare(&job, device, &watch, &cancel, display);
     display.finish();
-    let compared = compared?;
+    let compared = compared.map_err(|error| error.stopped_by(watch.caught()))?;
+    display.ends(Status::Done);
     tell(&job, compared, started, display);
     Ok(())
 }

@@ -30,6 +30,7 @@ use flasher::{
 use image::{Image, Options};
 
 use crate::error::AppError;
+use crate::exit::Status;
 use crate::held;
 use crate::render::text::{percent, size, span};
 use crate::render::{Display, Style, json};
@@ -98,6 +99,7 @@ pub(crate) fn run(place: &Place, display: &Display, cancel: &Cancel) -> Result<(
     display.finish();
 
     let rows = [plain, mapped];
+    display.ends(Status::Done);
     display.object(&json::Object::Result(table::json(&rows)));
     if !display.is_json() {
         if !matches!(display.style(), Style::Quiet) {

@@ -8,6 +8,7 @@ use flasher::plan::{HolePolicy, Plan};
 use serde_json::{Value, json};
 
 use crate::error::AppError;
+use crate::exit::Status;
 use crate::job::Flash;
 use crate::render::Display;
 use crate::render::json::{self, Object};
@@ -81,12 +82,12 @@ pub(super) fn tell(
     }
     let several = all > 1;
     let mut failed = Vec::new();
-    let mut good = Vec::new();
+    let (mut good, mut page) = (Vec::new(), Vec::new());
     for ((name, result), object) in names.iter().zip(results).zip(&mut objects) {
         if result.error.is_none() {
-            lines(name, &result, several).iter().for_each(|line| say(display, line));
+            page.extend(lines(name, &result, several));
         } else if !several {
-            trouble(&result).iter().for_each(|line| say(display, line));
+            page.extend(trouble(&result));
         }
         match result.error {
             None => good.push(name.as_str()),
@@ -98,24 +99,25 @@ pub(super) fn tell(
         }
     }
     if !good.is_empty() {
-        gaps.lines(job).iter().for_each(|line| say(display, line));
-        say(display, then_words(job.options.then, several));
+        page.extend(gaps.lines(job));
+        page.push(then_words(job.options.then, several).to_owned());
     }
     if several {
-        say(display, &format!("{} of {} hold the image, after {}", good.len(), count(all, "board"), span(time)));
+        page.push(format!("{} of {} hold the image, after {}", good.len(), count(all, "board"), span(time)));
         if !failed.is_empty() {
             let bad: Vec<&str> = failed.iter().map(|(name, _)| name.as_str()).collect();
             let good = if good.is_empty() { "none".to_owned() } else { good.join(", ") };
-            say(display, &format!("good: {good}; FAILED: {}", bad.join(", ")));
+            page.push(format!("good: {good}; FAILED: {}", bad.join(", ")));
         }
     }
     let failed: Vec<AppError> = failed.into_iter().map(|(_, error)| error).collect();
-    let status = failed.iter().map(AppError::status).next().map_or(0, crate::exit::Status::code);
     let ended = if failed.is_empty() { Ok(()) } else { Err(AppError::of_boards(failed, all)) };
-    let status = ended.as_ref().err().map_or(status, |error: &AppError| error.status().code());
+    let status = ended.as_ref().err().map_or(Status::Done, AppError::status);
+    display.ends(status);
+    page.iter().for_each(|line| say(display, line));
     display.object(&Object::Result(json!({
         "command": "flash",
-        "status": status,
+        "status": status.code(),
         "boards": objects,
         "holes": gaps.holes,
         "holes_zeroed": job.wishes.holes == HolePolicy::Zero,
