@@ -1,4 +1,8 @@
-//! What can go wrong in the program: the layers' errors and a few of our own, with all that is said about them.
+//! What can go wrong in the program: the layers' errors and a few of our own, and the sentences about them. The exit
+//! status is in [`status`], the name for machines in [`kind`].
+
+mod kind;
+mod status;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,16 +10,15 @@ use std::path::{Path, PathBuf};
 use bmap::ByteRange;
 use bmap::holes::HolesError;
 use bmap::xml::XmlError;
-use flasher::board::{BoardError, PackError};
+use flasher::board::BoardError;
 use flasher::target::{Refusal, TargetError};
 use flasher::{Failure, FlashError, TargetState};
 use image::{Format, ImageError};
-use imx_usb::boot::{BootError, Problem};
+use imx_usb::boot::BootError;
 use imx_usb::bus::{BusError, Port};
 use imx_usb::chips::config::ConfigError;
 
 use crate::discover::shown;
-use crate::exit::Status;
 use crate::render::text;
 
 /// Why a command failed.
@@ -295,104 +298,6 @@ impl AppError {
         self
     }
 
-    /// What the process ends with.
-    pub(crate) fn status(&self) -> Status {
-        use Cause::*;
-        match &*self.cause {
-            Flash(error) => self.flash_status(error),
-            Bmap { source: XmlError::FileChecksum { .. }, .. } => Status::WrongImage,
-            TargetIsSource { .. } | SameFile(_) | NotComparable { .. } | Unfit { .. } => Status::Refused,
-            Shorter { .. } => Status::NotHeld,
-            Bus(BusError::NoUsb { .. }) | NoBoard { .. } => Status::NoDevice,
-            SeveralBoards(_) | Usage(_) => Status::Usage,
-            Boot(error) => boot_status(&error.problem),
-            Board { error, .. } => self.board_status(error),
-            Boards { .. } if self.signal.is_some() => self.signal.map_or(Status::Failed, Status::Signal),
-            Boards { failed, .. } => worst(failed.iter().map(Self::status)),
-            _ => Status::Failed,
-        }
-    }
-
-    fn board_status(&self, error: &BoardError) -> Status {
-        match error {
-            BoardError::NotHeld { .. } => Status::NotHeld,
-            BoardError::NoProof | BoardError::LoaderLeftOut => Status::NoProof,
-            BoardError::Card(_) if error.is_lost() => Status::DeviceFailed,
-            BoardError::Card(error) if error.is_absent() => Status::NoDevice,
-            BoardError::TooSmall { .. }
-            | BoardError::NoPlace { .. }
-            | BoardError::Card(_)
-            | BoardError::Unfit(_)
-            | BoardError::LoaderTooLong { .. } => Status::Refused,
-            BoardError::NotThere { .. } => Status::NoDevice,
-            BoardError::Boot(error) => boot_status(&error.problem),
-            BoardError::Source(error) => self.flash_status(error),
-            BoardError::Cancelled => self.signal.map_or(Status::Failed, Status::Signal),
-            BoardError::NoBootImage { .. } | BoardError::Bus(_) | BoardError::Cannot { .. } | BoardError::Panicked => {
-                Status::Failed
-            }
-            _ => Status::DeviceFailed,
-        }
-    }
-
-    fn flash_status(&self, error: &FlashError) -> Status {
-        match error {
-            FlashError::LengthMismatch { .. } | FlashError::LongerThanMap { .. } | FlashError::RangeDigest { .. } => {
-                Status::WrongImage
-            }
-            FlashError::TooSmall { .. } => Status::Refused,
-            // No refusal: it was written up to its end by then.
-            FlashError::GoesOn { .. } if self.device => Status::DeviceFailed,
-            FlashError::NotHeld { .. } | FlashError::Differs { .. } => Status::NotHeld,
-            FlashError::NoProof { .. } | FlashError::NoDigests => Status::NoProof,
-            FlashError::Target(error) => match error {
-                TargetError::Refused { .. } => Status::Refused,
-                TargetError::Missing { .. } => Status::NoDevice,
-                TargetError::Io { .. } | TargetError::Whole { .. } if self.device => Status::DeviceFailed,
-                TargetError::Unreadable { .. } => Status::NoProof,
-                _ => Status::Failed,
-            },
-            FlashError::Cancelled => self.signal.map_or(Status::Failed, Status::Signal),
-            _ => Status::Failed,
-        }
-    }
-
-    /// A stable name of the failure for machines.
-    pub(crate) fn kind(&self) -> &'static str {
-        match &*self.cause {
-            Cause::Flash(error) => flash_kind(error),
-            Cause::Bmap { source, .. } => match source {
-                XmlError::FileChecksum { .. } => "bmap_damaged",
-                _ => "bmap_invalid",
-            },
-            Cause::NoMap(_) => "bmap_unreadable",
-            Cause::ImageIsBmap(_) => "image_is_bmap",
-            Cause::NotComparable { .. } => "target_refused",
-            Cause::MapIsImage(_) => "bmap_is_image",
-            Cause::TargetIsSource { .. } | Cause::SameFile(_) => "target_is_source",
-            Cause::PackedCreate { .. } => "image_packed",
-            Cause::PackIntoNoFile(_) => "not_a_file",
-            Cause::Empty(_) => "image_empty",
-            Cause::Shorter { .. } => "differs",
-            Cause::Declined(_) => "declined",
-            Cause::Unfit { .. } => "image_unfit",
-            Cause::Bus(BusError::NoUsb { .. }) => "no_usb",
-            Cause::Bus(_) => "usb",
-            Cause::NoBoard { .. } => "no_board",
-            Cause::SeveralBoards(_) => "several_boards",
-            Cause::Boot(error) => boot_kind(&error.problem),
-            Cause::Board { error, .. } => board_kind(error),
-            Cause::Boards { failed, .. } => match failed.as_slice() {
-                [only] => only.kind(),
-                _ => "boards",
-            },
-            Cause::Chips { .. } => "chips_invalid",
-            Cause::Unwell(_) => "problems",
-            Cause::Usage(_) => "usage",
-            Cause::Io { .. } => "io",
-        }
-    }
-
     /// Where the target is not as it should be, if that is what failed.
     pub(crate) fn ranges(&self) -> Option<&[ByteRange]> {
         match &*self.cause {
@@ -467,112 +372,6 @@ fn plain(said: &str) -> String {
     }
 }
 
-fn boot_status(problem: &Problem) -> Status {
-    match problem {
-        Problem::Bus(BusError::NoUsb { .. }) | Problem::NoBoard(_) | Problem::Unknown { .. } => Status::NoDevice,
-        Problem::Bus(_)
-        | Problem::Open(_)
-        | Problem::NoChip
-        | Problem::Image(_)
-        | Problem::Format { .. }
-        | Problem::Unsigned
-        | Problem::Cancelled => Status::Failed,
-        _ => Status::DeviceFailed,
-    }
-}
-
-fn board_kind(error: &BoardError) -> &'static str {
-    match error {
-        BoardError::Bus(_) => "usb",
-        BoardError::Open(_) => "board_open",
-        BoardError::Boot(error) => boot_kind(&error.problem),
-        BoardError::NoBootImage { .. } => "no_boot_image",
-        BoardError::Refused { .. } => "board_refused",
-        BoardError::NotHeld { .. } => "not_held",
-        BoardError::Source(error) => flash_kind(error),
-        BoardError::Cancelled => "cancelled",
-        BoardError::TooSmall { .. } | BoardError::LoaderTooLong { .. } => "too_small",
-        BoardError::Unfit(_) => "loader_unfit",
-        BoardError::NoPlace { .. } | BoardError::Card(_) => "no_place",
-        BoardError::Cannot { .. } => "board_cannot",
-        BoardError::NoProof | BoardError::LoaderLeftOut => "no_proof",
-        BoardError::Another { .. } => "board_another",
-        BoardError::NotThere { .. } => "no_board",
-        BoardError::LostAgain { .. } | BoardError::NotBack { .. } => "board_lost",
-        BoardError::Silent { .. } => "board_silent",
-        BoardError::Stays { .. } => "board_stays",
-        _ => "board_failed",
-    }
-}
-
-fn boot_kind(problem: &Problem) -> &'static str {
-    match problem {
-        Problem::Bus(_) => "usb",
-        Problem::Open(_) => "board_open",
-        Problem::NoBoard(_) => "no_board",
-        Problem::Unknown { .. } | Problem::NoChip => "board_unknown",
-        Problem::Image(_) => "boot_image_incomplete",
-        Problem::Format { .. } => "boot_image_wrong",
-        Problem::Unsigned => "boot_image_unsigned",
-        Problem::Refused { .. } => "boot_refused",
-        Problem::Stays { .. } => "boot_ignored",
-        Problem::Vanished { .. } => "board_vanished",
-        Problem::CameBack { .. } => "board_came_back",
-        Problem::OtherBoard { .. } => "board_another",
-        Problem::Cancelled => "cancelled",
-        _ => "board_failed",
-    }
-}
-
-/// The one that counts of several.
-fn worst(statuses: impl Iterator<Item = Status>) -> Status {
-    const ORDER: [Status; 6] =
-        [Status::NotHeld, Status::DeviceFailed, Status::WrongImage, Status::NoDevice, Status::Failed, Status::NoProof];
-    let rank = |status: &Status| ORDER.iter().position(|one| one == status).unwrap_or(ORDER.len());
-    statuses.min_by_key(rank).unwrap_or(Status::Failed)
-}
-
-fn flash_kind(error: &FlashError) -> &'static str {
-    match error {
-        FlashError::Image(error) => match error {
-            ImageError::Open { .. } | ImageError::NotAFile { .. } => "image_unreadable",
-            ImageError::Unsupported { .. } | ImageError::UnsupportedFeature { .. } => "image_unsupported",
-            ImageError::Truncated { .. } | ImageError::TooShort { .. } => "image_truncated",
-            ImageError::Corrupt { .. } | ImageError::Junk { .. } => "image_damaged",
-            ImageError::LargeWindow { .. } | ImageError::Memory { .. } => "image_memory",
-            ImageError::Resized { .. } => "image_changed",
-            _ => "image_failed",
-        },
-        FlashError::Holes(_) => "holes",
-        FlashError::Target(error) => match error {
-            TargetError::Refused { .. } => "target_refused",
-            TargetError::Missing { .. } => "target_missing",
-            TargetError::Open { .. } => "target_open",
-            TargetError::Unreadable { .. } => "target_unreadable",
-            _ => "target_failed",
-        },
-        FlashError::LengthMismatch { .. } | FlashError::LongerThanMap { .. } => "length_mismatch",
-        FlashError::RangeDigest { .. } => "range_digest",
-        FlashError::TooSmall { .. } => "target_too_small",
-        FlashError::GoesOn { .. } => "image_goes_on",
-        FlashError::NotHeld { .. } => "not_held",
-        FlashError::SourceChanged { .. } => "image_changed",
-        FlashError::Differs { .. } => "differs",
-        FlashError::NoDigests => "no_digests",
-        FlashError::NoProof { .. } => "no_proof",
-        FlashError::PackFile(error) => match &**error {
-            PackError::Read { .. } => "pack_unreadable",
-            PackError::NotAPack { .. } | PackError::Version { .. } => "pack_unsupported",
-            _ => "pack_damaged",
-        },
-        FlashError::PackWrite { .. } => "io",
-        FlashError::LengthUnknown { .. } => "length_unknown",
-        FlashError::Cancelled => "cancelled",
-        FlashError::Panicked { .. } => "internal",
-        _ => "other",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -619,28 +418,5 @@ mod tests {
         let said = "1-1.1: the board was unplugged or lost its power, and did not come back within 15 s";
         assert_eq!(error.sentence(), said);
         assert_eq!(error.chain(), format!("{said}: no board x appeared within 15 s"));
-    }
-
-    #[test]
-    fn statuses_follow_the_cause() {
-        let io = |device| {
-            let failed =
-                TargetError::Whole { target: "t".into(), action: "sync", source: io::Error::from_raw_os_error(5) };
-            AppError::from(failed).at_device(device).status()
-        };
-        assert_eq!((io(true), io(false)), (Status::DeviceFailed, Status::Failed));
-        assert_eq!(refused(Refusal::SystemDisk).status(), Status::Refused);
-        assert_eq!(AppError::from(FlashError::LengthMismatch { image: 1, map: 2 }).status(), Status::WrongImage);
-        let differs = FlashError::Differs { target: "t".into(), ranges: vec![bmap::ByteRange::first(1)] };
-        assert_eq!(AppError::from(differs).status(), Status::NotHeld);
-        let stopped = |signal| {
-            let failure = Failure { error: Box::new(FlashError::Cancelled), state: TargetState::NoHead { written: 1 } };
-            AppError::job(failure, true, signal)
-        };
-        assert_eq!(stopped(Some(15)).status(), Status::Signal(15));
-        assert!(stopped(Some(15)).state.changed());
-        // A signal that came in while the job failed by itself does not hide the failure.
-        let failure = Failure { error: Box::new(FlashError::NoDigests), state: TargetState::Unchanged };
-        assert_eq!(AppError::job(failure, false, Some(2)).status(), Status::NoProof);
     }
 }
