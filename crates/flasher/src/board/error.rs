@@ -159,7 +159,7 @@ pub enum BoardError {
         source: FastbootError,
     },
     /// It failed again and again.
-    #[error("the board was lost {times} times without getting any further")]
+    #[error("the board was lost, or did not answer, {times} times without getting any further")]
     LostAgain {
         /// How often.
         times: u32,
