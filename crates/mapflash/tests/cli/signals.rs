@@ -5,7 +5,15 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Ran, Room};
+use virtual_imx::board::{Board, Setup};
+use virtual_imx::emmc::Area;
+use virtual_imx::fault::script;
+use virtual_imx::model::{Model, Tree};
+use virtual_imx::timing::Clock;
+use virtual_imx::usbip::server::Server;
+use virtual_imx::usbip::{Address, Stop};
+
+use crate::support::{Ran, Room, mbr};
 
 fn send(child: &Child, signal: &str) {
     assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
@@ -121,4 +129,52 @@ fn the_second_signal_ends_with_an_error_object() {
         error["message"].as_str().unwrap().starts_with("stopped at once")
     });
     assert!(stopped_at_once);
+}
+
+/// What a board was sent before Ctrl-C is still there, and the advice that is given finds it.
+#[test]
+fn a_stopped_board_goes_on_as_advised() {
+    const MIB: u64 = 1 << 20;
+    let room = Room::new();
+    // Nothing that packs or repeats; a partition begins at 1 MiB.
+    let words = (0..80 * MIB / 8).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
+    let mut image: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+    image[..512].copy_from_slice(&mbr(2048, 79 * 2048));
+    room.write("disk.img", &image);
+    let board = Board::new(Setup { clock: Clock::real(), ..Setup::new(Model::Imx8mm, Tree::Nxp) });
+    board.start_uboot();
+    // After zeros over the old table and the first of two downloads it takes its time.
+    board.add_faults(script("uboot cmd 3 download slow 5000").unwrap());
+    let address = Address::Unix(room.path("boards"));
+    let listener = address.listen().unwrap();
+    let (server, stop) = (Server::new([board.clone()]), Stop::new());
+    let flash = |more: &[&str]| {
+        let args = ["--json", "flash", "disk.img", "--wire", "raw", "--virtual", "unix:boards"];
+        let mut command = room.command(&[&args, more].concat());
+        command.env("XDG_STATE_HOME", room.path("state")).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let written = || board.emmc(|card| card.counters(Area::User).bytes_written);
+    let (stopped, resumed) = thread::scope(|scope| {
+        scope.spawn(|| server.run(&listener, &stop).unwrap());
+        let child = flash(&[]);
+        let start = Instant::now();
+        while written() < 50 * MIB && start.elapsed() < Duration::from_secs(60) {
+            thread::sleep(Duration::from_millis(2));
+        }
+        send(&child, "INT");
+        let stopped = Ran::from(child.wait_with_output().unwrap());
+        let resumed = Ran::from(flash(&["--resume"]).wait_with_output().unwrap());
+        stop.set();
+        (stopped, resumed)
+    });
+    let error = stopped.expect(130).last();
+    assert_eq!((&error["kind"], &error["target_state"]), (&"cancelled".into(), &"no_head".into()), "{error}");
+    assert!(error["hints"].to_string().contains("--resume"), "{error}");
+    let board_of =
+        |ran: Ran| ran.objects().into_iter().find(|object| object["event"] == "result").unwrap()["boards"][0].clone();
+    let result = board_of(resumed.expect(0));
+    let (skipped, sent) = (result["skipped"].as_u64().unwrap(), result["sent"].as_u64().unwrap());
+    assert!(skipped >= 50 * MIB && sent < 31 * MIB, "{result}");
+    assert!(board.emmc(|card| card.peek(Area::User, 0, image.len())).unwrap() == image);
 }
