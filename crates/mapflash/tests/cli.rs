@@ -23,6 +23,8 @@ mod inspect;
 mod interface;
 #[path = "cli/pack.rs"]
 mod pack;
+#[path = "support/signal.rs"]
+mod signal;
 #[path = "cli/signals.rs"]
 mod signals;
 #[path = "cli/support.rs"]

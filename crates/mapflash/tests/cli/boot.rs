@@ -1,7 +1,7 @@
 //! `mapflash boot`, on virtual boards.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use virtual_imx::board::{Board, Setup};
 use virtual_imx::model::{Model, Tree};
@@ -10,6 +10,7 @@ use virtual_imx::timing::Clock;
 use virtual_imx::usbip::server::Server;
 use virtual_imx::usbip::{Address, Stop};
 
+use crate::signal::{SIGINT, send};
 use crate::support::{Ran, Room, golden, without_times};
 use crate::usb::Machine;
 
@@ -101,7 +102,7 @@ fn waiting_ends_with_the_board_or_with_a_signal() {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
         assert_eq!(lines.next().unwrap(), "waiting for a board, if it is not there");
-        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        send(&child, SIGINT);
         let rest: Vec<String> = lines.collect();
         assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
     }

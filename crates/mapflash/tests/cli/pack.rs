@@ -1,10 +1,11 @@
 //! `mapflash pack`, and what the others say of a pack.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use flasher::board::open_pack;
 
+use crate::signal::{SIGINT, send};
 use crate::support::{Room, golden, without_times};
 
 #[test]
@@ -116,7 +117,7 @@ fn a_signal_leaves_nothing_behind() {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("\"stage\":\"pack\"")));
-    assert!(Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap().success());
+    send(&child, SIGINT);
     let last = lines.last().unwrap().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{last}");
     assert!(last.contains("\"kind\":\"cancelled\""), "{last}");

@@ -13,11 +13,8 @@ use virtual_imx::timing::Clock;
 use virtual_imx::usbip::server::Server;
 use virtual_imx::usbip::{Address, Stop};
 
+use crate::signal::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, must_be_heeded, send};
 use crate::support::{Ran, Room, mbr};
-
-fn send(child: &Child, signal: &str) {
-    assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
-}
 
 /// A copy from standard input that has begun to write and waits for more, and its standard output behind that point.
 fn waiting(room: &Room) -> (Child, BufReader<std::process::ChildStdout>) {
@@ -36,7 +33,7 @@ fn waiting(room: &Room) -> (Child, BufReader<std::process::ChildStdout>) {
 
 #[test]
 fn a_stopped_job_ends_with_128_and_the_signal_and_says_what_the_target_holds() {
-    for (signal, status) in [("INT", 130), ("TERM", 143), ("HUP", 129), ("QUIT", 131)] {
+    for (signal, status) in [(SIGINT, 130), (SIGTERM, 143), (SIGHUP, 129), (SIGQUIT, 131)] {
         let room = Room::new();
         let (mut child, mut out) = waiting(&room);
         send(&child, signal);
@@ -85,7 +82,7 @@ fn idle(room: &Room, before: &[&str]) -> Child {
 fn a_job_stopped_before_it_began_says_so_and_leaves_nothing() {
     let room = Room::new();
     let mut child = idle(&room, &[]);
-    send(&child, "TERM");
+    send(&child, SIGTERM);
     // Held open: the end of the input must not be what ends it.
     let _input = child.stdin.take();
     let ran: Ran = child.wait_with_output().unwrap().into();
@@ -100,7 +97,7 @@ fn a_job_stopped_before_it_began_says_so_and_leaves_nothing() {
 fn a_signal_that_is_ignored_stays_ignored() {
     let room = Room::new();
     let mut child = idle(&room, &["sh", "-c", "trap '' HUP; exec \"$0\" \"$@\""]);
-    send(&child, "HUP");
+    send(&child, SIGHUP);
     let image = vec![7; 1 << 20];
     thread::sleep(Duration::from_millis(300));
     child.stdin.take().unwrap().write_all(&image).unwrap();
@@ -115,10 +112,10 @@ fn the_second_signal_ends_with_an_error_object() {
         let room = Room::new();
         let (mut child, mut out) = waiting(&room);
         // Held while both are sent.
-        send(&child, "STOP");
-        send(&child, "INT");
-        send(&child, "TERM");
-        send(&child, "CONT");
+        send(&child, SIGSTOP);
+        send(&child, SIGINT);
+        send(&child, SIGTERM);
+        send(&child, SIGCONT);
         let _input = child.stdin.take();
         let code = child.wait().unwrap().code().unwrap();
         let mut objects = String::new();
@@ -135,6 +132,7 @@ fn the_second_signal_ends_with_an_error_object() {
 #[test]
 fn a_stopped_board_goes_on_as_advised() {
     const MIB: u64 = 1 << 20;
+    must_be_heeded(SIGINT);
     let room = Room::new();
     // Nothing that packs or repeats; a partition begins at 1 MiB.
     let words = (0..80 * MIB / 8).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
@@ -162,7 +160,7 @@ fn a_stopped_board_goes_on_as_advised() {
         while written() < 50 * MIB && start.elapsed() < Duration::from_secs(60) {
             thread::sleep(Duration::from_millis(2));
         }
-        send(&child, "INT");
+        send(&child, SIGINT);
         let stopped = Ran::from(child.wait_with_output().unwrap());
         let resumed = Ran::from(flash(&["--resume"]).wait_with_output().unwrap());
         stop.set();

@@ -6,13 +6,14 @@
 pub(crate) mod disk;
 pub(crate) mod loops;
 pub(crate) mod pack;
+pub(crate) mod signal;
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// The program under test.
 pub(crate) const MAPFLASH: &str = env!("CARGO_BIN_EXE_mapflash");
@@ -80,12 +81,6 @@ pub(crate) fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Com
 pub(crate) fn mapflash<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
     let mut command = command(args);
     Run::of(format!("{command:?}"), command.output().unwrap())
-}
-
-/// Sends a signal, by number, to a child that has not been waited for.
-pub(crate) fn send(child: &Child, signal: i32) {
-    let done = Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string()).status().unwrap();
-    assert!(done.success());
 }
 
 /// A folder for test files: in memory where that is possible, for nothing here shall wait for a disk.
