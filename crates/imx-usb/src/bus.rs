@@ -140,6 +140,17 @@ impl Device {
     }
 }
 
+/// What was on a bus at a moment, for those who wait for something to come or to leave.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// [`Bus::changes`] from before the look, for [`Bus::wait`].
+    pub changes: u64,
+    /// [`Bus::now`] from before the look: where it is past a deadline, the look was too.
+    pub now: Duration,
+    /// The devices.
+    pub devices: Vec<Device>,
+}
+
 /// Devices, and pipes to them.
 ///
 /// Opening may fail for a moment while the system sets a new device up; implementations retry that for about two
@@ -153,6 +164,16 @@ pub trait Bus: fmt::Debug + Send + Sync {
 
     /// Counts changes of the bus: take it, then look at the devices, then [`Bus::wait`].
     fn changes(&self) -> u64;
+
+    /// The devices, and what has to be taken before them: who takes the time afterwards, and was kept from running in
+    /// between, gives up what has come meanwhile.
+    ///
+    /// # Errors
+    /// When the bus as a whole cannot be listed.
+    fn look(&self) -> Result<Snapshot, BusError> {
+        let (changes, now) = (self.changes(), self.now());
+        Ok(Snapshot { changes, now, devices: self.devices()? })
+    }
 
     /// Returns when there were changes since `seen`, or after `within`; sooner, too, at times.
     fn wait(&self, seen: u64, within: Duration);

@@ -54,6 +54,17 @@ impl Protocol {
         Self::ALL.into_iter().find(|protocol| protocol.name().eq_ignore_ascii_case(name))
     }
 
+    /// How far a board that speaks it is on its way to Linux: `rom`, `loader`, `fastboot` or `initramfs`. These stay the
+    /// same.
+    pub const fn stage(self) -> &'static str {
+        match self {
+            Self::Sdp | Self::Sdps => "rom",
+            Self::Sdpu | Self::Sdpv => "loader",
+            Self::Fastboot => "fastboot",
+            Self::Fbk => "initramfs",
+        }
+    }
+
     /// Is this the chip's own ROM, rather than software it was given?
     pub fn is_rom(self) -> bool {
         matches!(self, Self::Sdp | Self::Sdps)

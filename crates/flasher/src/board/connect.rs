@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use imx_usb::boot::{BootImage, BootOptions, Identity, Problem, Step, boot, recognise};
-use imx_usb::bus::{Bus, Device, Port, Visit};
+use imx_usb::bus::{Bus, Device, Port, Snapshot, Visit};
 use imx_usb::chips::{Chip, ChipTable, Protocol};
 use imx_usb::fastboot::udp::{Address, UdpError, UdpPipe};
 use imx_usb::fastboot::{Limits, Session};
@@ -154,9 +154,7 @@ impl<'a> Boards<'a> {
         let end = self.bus.now().saturating_add(within);
         let mut other: Option<(Port, String)> = None;
         loop {
-            // The time before looking: who was kept from running until it was over has not looked since.
-            let (seen, now) = (self.bus.changes(), self.bus.now());
-            let devices = self.bus.devices()?;
+            let Snapshot { changes, now, devices } = self.bus.look()?;
             let ours = devices.iter().filter(|device| recognise(self.table, device).is_some());
             // Where another one is driven nobody else looks.
             let free = ours.filter(|device| !self.driven.is_anothers(board, &device.port, &devices));
@@ -211,7 +209,7 @@ impl<'a> Boards<'a> {
                     },
                 });
             }
-            self.bus.wait(seen, LOOK.min(end.saturating_sub(now)));
+            self.bus.wait(changes, LOOK.min(end.saturating_sub(now)));
         }
     }
 
@@ -294,11 +292,7 @@ impl<'a> Boards<'a> {
                     self.remember(board, with_known(identity));
                     told = 0;
                     let chip = seen.chip.map_or_else(|| "a board".to_owned(), |chip| chip.title.to_string());
-                    Event::Booting {
-                        step: stage_name(seen.protocol),
-                        what: stage_words(seen.protocol, &chip),
-                        sent: None,
-                    }
+                    Event::Booting { step: seen.protocol.stage(), what: stage_words(seen.protocol, &chip), sent: None }
                 }
                 Step::Sending { sent, of } if sent >= told.saturating_add(64 << 10) || sent == of => {
                     told = sent;
@@ -411,16 +405,6 @@ fn stage_words(protocol: Protocol, chip: &str) -> String {
         Protocol::Sdpu | Protocol::Sdpv => format!("loader ({protocol})"),
         Protocol::Fastboot => format!("fastboot ({protocol})"),
         Protocol::Fbk => format!("initramfs ({protocol})"),
-    }
-}
-
-/// The same for machines.
-fn stage_name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Sdp | Protocol::Sdps => "rom",
-        Protocol::Sdpu | Protocol::Sdpv => "loader",
-        Protocol::Fastboot => "fastboot",
-        Protocol::Fbk => "initramfs",
     }
 }
 

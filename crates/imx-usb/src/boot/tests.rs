@@ -138,12 +138,23 @@ struct State {
     devices: Vec<(Device, Option<Vec<Wire>>)>,
     at: usize,
     now: Duration,
+    /// So many looks from now whoever looks stands still for so long, and what comes next comes meanwhile.
+    standstill: Option<(u32, Duration)>,
 }
 
 impl Bus for Played {
     fn devices(&self) -> Result<Vec<Device>, BusError> {
-        let state = self.state.lock().unwrap();
-        Ok(state.devices.get(state.at).map(|(device, _)| device.clone()).into_iter().collect())
+        let mut state = self.state.lock().unwrap();
+        let seen = state.devices.get(state.at).map(|(device, _)| device.clone());
+        match state.standstill.take() {
+            Some((0, time)) => {
+                state.now += time;
+                state.at += 1;
+            }
+            Some((looks, time)) => state.standstill = Some((looks - 1, time)),
+            None => {}
+        }
+        Ok(seen.into_iter().collect())
     }
 
     fn changes(&self) -> u64 {
@@ -227,6 +238,7 @@ fn a_plugin_runs_and_the_next_image_follows() {
                 ],
                 at: 0,
                 now: Duration::ZERO,
+                standstill: None,
             }),
         };
         let port = "1-1".parse().unwrap();
@@ -239,4 +251,23 @@ fn a_plugin_runs_and_the_next_image_follows() {
         assert_eq!((booted.device.visit, found), (Visit(3), 3));
         assert_eq!(booted.identity.chip.as_deref(), Some("MX6ULL"));
     }
+}
+
+#[test]
+fn what_comes_while_nobody_can_look_is_found() {
+    let hour = Duration::from_secs(3600);
+    let mut elsewhere = device(0x1fc9, 0x0152, 0, FASTBOOT_CLASS, 1);
+    elsewhere.port = "1-2".parse().unwrap();
+    let bus = Played {
+        state: Mutex::new(State {
+            devices: vec![(elsewhere, Some(Vec::new())), (device(0x1fc9, 0x0152, 0, FASTBOOT_CLASS, 2), None)],
+            at: 0,
+            now: Duration::ZERO,
+            standstill: Some((1, hour)),
+        }),
+    };
+    let (table, options) = (ChipTable::builtin(), BootOptions::default());
+    let booted = boot(&bus, &table, &"1-1".parse().unwrap(), &BootImage::new([]), &options, &mut |_| {});
+    assert_eq!(booted.unwrap().device.visit, Visit(2));
+    assert!(bus.now() >= hour && options.appear < hour);
 }

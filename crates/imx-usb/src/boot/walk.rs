@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::action::{Action, another_family, next_action};
 use super::{BootError, BootImage, BootOptions, Booted, Identity, Problem, Seen, Stage, Step, recognise};
-use crate::bus::{Bus, Device, OpenError, Port, Visit};
+use crate::bus::{Bus, Device, OpenError, Port, Snapshot, Visit};
 use crate::chips::{Chip, ChipTable, Protocol};
 use crate::pipe::{Fault, ReportPipe, TransferError};
 use crate::sdp::{self, DONE_JUMP, HabState, Jump, SdpError, Settings};
@@ -181,11 +181,11 @@ impl<'a> Walk<'a, '_> {
         if (self.options.cancelled)() { Err(Problem::Cancelled) } else { Ok(()) }
     }
 
-    /// Devices at the port.
-    fn here(&self) -> Result<Vec<Device>, Problem> {
-        let mut devices = self.bus.devices().map_err(Problem::Bus)?;
-        devices.retain(|device| device.port == *self.port);
-        Ok(devices)
+    /// The devices at the port.
+    fn look(&self) -> Result<Snapshot, Problem> {
+        let mut seen = self.bus.look().map_err(Problem::Bus)?;
+        seen.devices.retain(|device| device.port == *self.port);
+        Ok(seen)
     }
 
     /// Waits for the board to be there, as something that is known.
@@ -194,10 +194,7 @@ impl<'a> Walk<'a, '_> {
         let (mut gone, mut unknown) = (None, None);
         loop {
             self.check_cancelled()?;
-            let changes = self.bus.changes();
-            // Before looking: who was kept from running until the time was over has not looked since.
-            let now = self.bus.now();
-            let devices = self.here()?;
+            let Snapshot { changes, now, devices } = self.look()?;
             let (old, limit) = match awaited {
                 Await::Appear => (None, self.options.appear),
                 Await::Next { visit, .. } => (Some(visit), self.options.leave),
@@ -256,8 +253,8 @@ impl<'a> Walk<'a, '_> {
         let end = self.bus.now().saturating_add(within);
         loop {
             self.check_cancelled()?;
-            let (changes, now) = (self.bus.changes(), self.bus.now());
-            if self.here()?.iter().all(|device| device.visit != visit) {
+            let Snapshot { changes, now, devices } = self.look()?;
+            if devices.iter().all(|device| device.visit != visit) {
                 return Ok(());
             }
             if now >= end {

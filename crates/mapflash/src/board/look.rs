@@ -134,16 +134,6 @@ pub(crate) fn stage(protocol: Protocol) -> &'static str {
     }
 }
 
-/// The same for machines.
-fn stage_name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Sdp | Protocol::Sdps => "rom",
-        Protocol::Sdpu | Protocol::Sdpv => "loader",
-        Protocol::Fastboot => "fastboot",
-        Protocol::Fbk => "initramfs",
-    }
-}
-
 /// A speed in words.
 pub(crate) fn speed(speed: Speed) -> &'static str {
     match speed {
@@ -203,7 +193,7 @@ impl Entry {
             "product": format!("{:04x}", device.product),
             "release": format!("{:04x}", device.release),
             "speed": device.speed.map(speed_name),
-            "stage": board.map(|board| stage_name(board.protocol)),
+            "stage": board.map(|board| board.protocol.stage()),
             "protocol": board.map(|board| board.protocol.name()),
             "known": board.is_some_and(|board| board.known),
             "chip": self.chip_title().and(board).and_then(|board| board.chip.as_ref()).map(|chip| &*chip.name),

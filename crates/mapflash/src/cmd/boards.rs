@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use imx_usb::bus::Visit;
+use imx_usb::bus::{Snapshot, Visit};
 use serde_json::{Value, json};
 
 use super::output;
@@ -40,8 +40,7 @@ pub(crate) fn run(args: &BoardsArgs, display: &Display) -> Result<(), AppError> 
 fn watch(hub: &Hub, display: &Display) -> Result<(), AppError> {
     let mut shown: BTreeMap<Visit, Entry> = BTreeMap::new();
     loop {
-        let changes = hub.bus.changes();
-        let devices = hub.bus.devices().map_err(Cause::Bus)?;
+        let Snapshot { changes, devices, .. } = hub.bus.look().map_err(Cause::Bus)?;
         let gone: Vec<Visit> =
             shown.keys().copied().filter(|visit| devices.iter().all(|device| device.visit != *visit)).collect();
         for entry in gone.iter().filter_map(|visit| shown.remove(visit)) {
