@@ -420,7 +420,9 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
 
 /// Whether the bytes begin with the mark of UTF-16 or UTF-32, or with a `<` that is wider than one byte.
 fn is_wide(bytes: &[u8]) -> bool {
-    matches!(bytes, [0xFE, 0xFF, ..] | [0xFF, 0xFE, ..] | [0, 0, ..] | [0, b'<', ..] | [b'<', 0, ..])
+    // Zeros alone are no text: an image begins so.
+    let utf32 = matches!(bytes, [0, 0, 0xFE, 0xFF, ..] | [0, 0, 0, b'<', ..]);
+    utf32 || matches!(bytes, [0xFE, 0xFF, ..] | [0xFF, 0xFE, ..] | [0, b'<', ..] | [b'<', 0, ..])
 }
 
 /// What the file's digests are made with, if it has any.

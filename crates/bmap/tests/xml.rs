@@ -260,8 +260,10 @@ fn hostile_input_is_refused_with_the_reason() {
             b"<html><body>404</body></html>".to_vec(),
             |e| matches!(e, XmlError::NotBmap { found, .. } if found == "html"),
         ),
-        ("zeros", vec![0; 4096], |e| matches!(e, XmlError::WideText)),
+        ("zeros, as an image begins", vec![0; 4096], |e| matches!(e, XmlError::NoElement)),
         ("utf-16", utf16, |e| matches!(e, XmlError::WideText)),
+        ("utf-32", b"\0\0\0<\0\0\0b".to_vec(), |e| matches!(e, XmlError::WideText)),
+        ("utf-32 with a mark", b"\0\0\xFE\xFF\0\0\0<".to_vec(), |e| matches!(e, XmlError::WideText)),
         (
             "latin-1",
             b"<bmap>\n\xE9</bmap>".to_vec(),
