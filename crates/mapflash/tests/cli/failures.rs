@@ -2,21 +2,11 @@
 
 use serde_json::Value;
 use virtual_imx::model::Model;
-use virtual_imx::sample::flash_bin;
 
 use crate::support::{Ran, Room};
 
-/// A room with the image of a card, its map, and a boot image.
-fn room(model: Model) -> Room {
-    let room = Room::new();
-    room.card();
-    room.write("flash.bin", &flash_bin(model, 1));
-    room
-}
-
 fn flash(room: &Room, args: &[&str]) -> Ran {
-    let mut command = room.command(&[&["flash", "--boot", "flash.bin"], args].concat());
-    command.env("XDG_STATE_HOME", room.path("state")).output().unwrap().into()
+    room.flash(&[&["--boot", "flash.bin"], args].concat())
 }
 
 fn of_event(ran: &Ran, event: &str) -> Value {
@@ -25,7 +15,7 @@ fn of_event(ran: &Ran, event: &str) -> Value {
 
 #[test]
 fn of_several_boards_each_is_told_and_the_worst_state_counts() {
-    let room = room(Model::Imx8mm);
+    let room = Room::to_flash(Model::Imx8mm);
     let boards = [
         "--all",
         "--virtual",
@@ -57,7 +47,7 @@ fn of_several_boards_each_is_told_and_the_worst_state_counts() {
 
 #[test]
 fn nothing_is_changed_before_the_first_command_to_write() {
-    let room = room(Model::Imx8mm);
+    let room = Room::to_flash(Model::Imx8mm);
     let board = "imx8mm:uboot cmd 2 download fail no room";
     let ran = flash(&room, &["disk.wic", "--wire", "raw", "--virtual", board]).expect(4);
     assert!(ran.stderr.contains("no room") && ran.stderr.contains("\nmapflash: nothing on the board was changed\n"));
@@ -67,7 +57,7 @@ fn nothing_is_changed_before_the_first_command_to_write() {
 
 #[test]
 fn advice_is_true_for_the_failure() {
-    let room = room(Model::Imx8mm);
+    let room = Room::to_flash(Model::Imx8mm);
     let with = ["--virtual", "imx8mm"];
     // Cut off: not "run again to finish".
     room.gzip("disk.wic", "disk.wic.gz");
@@ -91,7 +81,7 @@ fn advice_is_true_for_the_failure() {
 
 #[test]
 fn a_board_that_leaves_for_good_is_told_of_without_its_protocol() {
-    let room = room(Model::Imx8mm);
+    let room = Room::to_flash(Model::Imx8mm);
     let board = "imx8mm:uboot at 9000 unplug never";
     let ran = flash(&room, &["--json", "disk.wic", "--wire", "raw", "--virtual", board]).expect(4);
     let lost = of_event(&ran, "lost");

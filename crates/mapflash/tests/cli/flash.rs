@@ -4,33 +4,20 @@ use imx_usb::bootimage::describe::describe;
 use virtual_imx::model::{Model, RomKind};
 use virtual_imx::sample::flash_bin;
 
-use crate::support::{Ran, Room, golden, mbr, without_times};
-
-/// A room with an image, its map, and a boot image for one chip.
-fn room(model: Model) -> Room {
-    let room = Room::new();
-    room.card();
-    room.write("flash.bin", &flash_bin(model, 1));
-    room
-}
-
-fn flash(room: &Room, args: &[&str]) -> Ran {
-    let mut command = room.command(&[&["flash"], args].concat());
-    command.env("XDG_STATE_HOME", room.path("state")).output().unwrap().into()
-}
+use crate::support::{Room, golden, mbr, without_times};
 
 #[test]
 fn a_bare_board_is_booted_flashed_and_proven() {
-    let room = room(Model::Imx8mm);
+    let room = Room::to_flash(Model::Imx8mm);
     // What is measured would differ from run to run.
     let args = ["disk.wic", "--boot", "flash.bin", "--virtual", "imx8mm", "--wire", "raw"];
-    let ran = flash(&room, &args).expect(0);
+    let ran = room.flash(&args).expect(0);
     golden("flash.txt", &without_times(&ran.stderr));
     // Nothing is left of the journal of a job that ended well.
     assert!(std::fs::read_dir(room.path("state/mapflash")).unwrap().next().is_none());
     let args =
         ["--json", "disk.wic", "--boot", "flash.bin", "--virtual", "imx8mm", "--wire", "raw", "--verify", "sha256"];
-    let result = flash(&room, &args).expect(0).last();
+    let result = room.flash(&args).expect(0).last();
     let board = &result["boards"][0];
     assert_eq!((&result["event"], &result["status"]), (&"result".into(), &0.into()));
     assert_eq!(
@@ -42,18 +29,18 @@ fn a_bare_board_is_booted_flashed_and_proven() {
 
 #[test]
 fn the_plan_can_be_seen_first() {
-    let room = room(Model::Imx8mm);
+    let room = Room::to_flash(Model::Imx8mm);
     let args = ["disk.wic", "--boot", "flash.bin", "--virtual", "imx8mm", "--dry-run"];
-    golden("flash-dry-run.txt", &flash(&room, &args).expect(0).stdout);
-    let plan = flash(&room, &[&["--json"], &args[..]].concat()).expect(0).last();
+    golden("flash-dry-run.txt", &room.flash(&args).expect(0).stdout);
+    let plan = room.flash(&[&["--json"], &args[..]].concat()).expect(0).last();
     assert_eq!((&plan["event"], &plan["to"], &plan["data"]), (&"plan".into(), &"emmc".into(), &16_896.into()));
     let args = ["flash.bin", "--virtual", "imx8mm", "--to", "boot1", "--dry-run"];
-    golden("flash-loader-dry-run.txt", &flash(&room, &args).expect(0).stdout);
+    golden("flash-loader-dry-run.txt", &room.flash(&args).expect(0).stdout);
 }
 
 #[test]
 fn several_boards_and_one_that_is_unplugged_meanwhile() {
-    let room = room(Model::Imx8mp);
+    let room = Room::to_flash(Model::Imx8mp);
     let args = [
         "disk.wic",
         "--boot",
@@ -64,7 +51,7 @@ fn several_boards_and_one_that_is_unplugged_meanwhile() {
         "--virtual",
         "imx8mp:uboot at 9000 power back 300",
     ];
-    let ran = flash(&room, &args).expect(0);
+    let ran = room.flash(&args).expect(0);
     assert!(ran.stderr.contains("2 of 2 boards hold the image"), "{}", ran.stderr);
     let says = "warning: 1-1.2: it was unplugged or lost its power after ";
     assert!(ran.stderr.contains(says) && ran.stderr.contains("(--wait: an hour)"), "{}", ran.stderr);
@@ -81,7 +68,7 @@ fn several_boards_and_one_that_is_unplugged_meanwhile() {
         "--virtual",
         "imx8mp:uboot cmd 1 flash fail no; uboot cmd 1 flash fail no",
     ];
-    let ran = flash(&room, &args).expect(4);
+    let ran = room.flash(&args).expect(4);
     let objects = ran.objects();
     let result = objects.iter().find(|one| one["event"] == "result").unwrap();
     assert_eq!((&result["boards"][0]["state"], &result["boards"][1]["state"]), (&"proven".into(), &"mixed".into()));
@@ -90,14 +77,14 @@ fn several_boards_and_one_that_is_unplugged_meanwhile() {
 
 #[test]
 fn what_cannot_be_done_is_said_before_anything_is_written() {
-    let room = room(Model::Imx8mm);
-    let bare = flash(&room, &["disk.wic", "--virtual", "imx8mm"]).expect(1);
+    let room = Room::to_flash(Model::Imx8mm);
+    let bare = room.flash(&["disk.wic", "--virtual", "imx8mm"]).expect(1);
     golden("flash-no-boot.txt", &without_times(&bare.stderr));
-    let wrong = flash(&room, &["disk.wic", "--boot", "flash.bin", "--virtual", "imx93"]).expect(1);
+    let wrong = room.flash(&["disk.wic", "--boot", "flash.bin", "--virtual", "imx93"]).expect(1);
     golden("flash-wrong-boot.txt", &without_times(&wrong.stderr));
-    let sd = flash(&room, &["disk.wic", "--boot", "flash.bin", "--virtual", "imx8mm", "--to", "sd"]).expect(3);
+    let sd = room.flash(&["disk.wic", "--boot", "flash.bin", "--virtual", "imx8mm", "--to", "sd"]).expect(3);
     golden("flash-no-sd.txt", &without_times(&sd.stderr));
-    let part = flash(&room, &["disk.wic", "--boot", "flash.bin", "--virtual", "imx8mm", "--to", "rootfs"]).expect(7);
+    let part = room.flash(&["disk.wic", "--boot", "flash.bin", "--virtual", "imx8mm", "--to", "rootfs"]).expect(7);
     golden("flash-no-partition.txt", &without_times(&part.stderr));
     for args in [
         &["disk.wic", "--holes", "erase", "--delta", "--virtual", "imx8mm"][..],
@@ -106,58 +93,58 @@ fn what_cannot_be_done_is_said_before_anything_is_written() {
         &["disk.wic", "--boot-partition", "boot7", "--virtual", "imx8mm"],
         &["flash.bin", "--to", "boot0", "--boot-partition", "inactive", "--virtual", "imx8mm"],
     ] {
-        let ran = flash(&room, args).expect(2);
+        let ran = room.flash(args).expect(2);
         assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
     }
 }
 
 #[test]
 fn a_damaged_image_never_gets_a_head() {
-    let room = room(Model::Imx8mm);
+    let room = Room::to_flash(Model::Imx8mm);
     let mut bytes = room.read("disk.wic");
     bytes[3 << 20] ^= 1;
     room.write("disk.wic", &bytes);
-    let ran = flash(&room, &["disk.wic", "--boot", "flash.bin", "--virtual", "imx8mm"]).expect(5);
+    let ran = room.flash(&["disk.wic", "--boot", "flash.bin", "--virtual", "imx8mm"]).expect(5);
     golden("flash-damaged.txt", &without_times(&ran.stderr));
 }
 
 #[test]
 fn a_loader_goes_to_a_boot_partition_by_itself() {
-    let room = room(Model::Imx8mp);
-    let ran = flash(&room, &["flash.bin", "--virtual", "imx8mp"]).expect(0);
+    let room = Room::to_flash(Model::Imx8mp);
+    let ran = room.flash(&["flash.bin", "--virtual", "imx8mp"]).expect(0);
     golden("flash-loader.txt", &without_times(&ran.stderr));
     let args = ["--json", "flash.bin", "--virtual", "imx8mp", "--to", "boot1", "--then", "reset"];
-    let board = flash(&room, &args).expect(0).last()["boards"][0].clone();
+    let board = room.flash(&args).expect(0).last()["boards"][0].clone();
     assert_eq!((&board["loader"]["part"], &board["loader"]["offset"]), (&"boot1".into(), &0.into()));
     // And behind an image.
     let args = ["--json", "disk.wic", "--boot", "flash.bin", "--virtual", "imx8mp", "--boot-partition", "inactive"];
-    let board = flash(&room, &args).expect(0).last()["boards"][0].clone();
+    let board = room.flash(&args).expect(0).last()["boards"][0].clone();
     assert_eq!((&board["loader"]["part"], &board["state"]), (&"boot0".into(), &"proven".into()));
 }
 
 #[test]
 fn packed_images_and_standard_input() {
-    let room = room(Model::Imx8mp);
+    let room = Room::to_flash(Model::Imx8mp);
     room.gzip("disk.wic", "packed.gz");
     let with = ["--boot", "flash.bin", "--virtual", "imx8mp"];
-    let mapped = flash(&room, &[&["packed.gz", "--bmap", "disk.wic.bmap"], &with[..]].concat()).expect(0);
+    let mapped = room.flash(&[&["packed.gz", "--bmap", "disk.wic.bmap"], &with[..]].concat()).expect(0);
     assert!(!mapped.stderr.contains("unpacked first"), "{}", mapped.stderr);
-    let unmapped = flash(&room, &[&["packed.gz", "--nobmap"], &with[..]].concat()).expect(0);
+    let unmapped = room.flash(&[&["packed.gz", "--nobmap"], &with[..]].concat()).expect(0);
     assert!(unmapped.stderr.contains("is unpacked first"), "{}", unmapped.stderr);
     let packed = room.read("packed.gz");
     let args = [&["flash", "-", "--bmap", "disk.wic.bmap"], &with[..]].concat();
     room.run_with_stdin(&args, &packed).expect(0);
     // Cut off: never reported as done.
     room.write("cut.gz", &packed[..packed.len() - 20]);
-    flash(&room, &[&["cut.gz", "--bmap", "disk.wic.bmap"], &with[..]].concat()).expect(1);
+    room.flash(&[&["cut.gz", "--bmap", "disk.wic.bmap"], &with[..]].concat()).expect(1);
 }
 
 #[test]
 fn a_pack_is_flashed_as_the_image_would_be() {
-    let room = room(Model::Imx8mm);
+    let room = Room::to_flash(Model::Imx8mm);
     room.run(&["-q", "pack", "disk.wic", "-o", "any.name"]).expect(0);
     let with = ["--boot", "flash.bin", "--virtual", "imx8mm"];
-    let plan = |image: &str| flash(&room, &[&["--json", image, "--dry-run"], &with[..]].concat()).expect(0).last();
+    let plan = |image: &str| room.flash(&[&["--json", image, "--dry-run"], &with[..]].concat()).expect(0).last();
     let (image, pack) = (plan("disk.wic"), plan("any.name"));
     for same in ["plan", "data", "clear", "head_length", "image_size"] {
         assert_eq!(image[same], pack[same], "{same}");
@@ -166,22 +153,22 @@ fn a_pack_is_flashed_as_the_image_would_be() {
     // Everything is in the pack.
     std::fs::remove_file(room.path("disk.wic")).unwrap();
     std::fs::remove_file(room.path("disk.wic.bmap")).unwrap();
-    golden("flash-pack-dry-run.txt", &flash(&room, &[&["any.name", "--dry-run"], &with[..]].concat()).expect(0).stdout);
-    let ran = flash(&room, &[&["any.name", "--wire", "lz4"], &with[..]].concat()).expect(0);
+    golden("flash-pack-dry-run.txt", &room.flash(&[&["any.name", "--dry-run"], &with[..]].concat()).expect(0).stdout);
+    let ran = room.flash(&[&["any.name", "--wire", "lz4"], &with[..]].concat()).expect(0);
     golden("flash-pack.txt", &without_times(&ran.stderr));
     let args = [&["--json", "any.name", "--keep", "4K+512", "--wire", "raw"], &with[..]].concat();
-    let board = flash(&room, &args).expect(0).last()["boards"][0].clone();
+    let board = room.flash(&args).expect(0).last()["boards"][0].clone();
     assert_eq!((&board["state"], &board["written"]), (&"proven".into(), &(16_896 - 512).into()));
 
     for args in [["--bmap", "disk.wic.bmap"], ["--nobmap", "--dry-run"]] {
-        let ran = flash(&room, &[&["any.name"], &args[..], &with[..]].concat()).expect(2);
+        let ran = room.flash(&[&["any.name"], &args[..], &with[..]].concat()).expect(2);
         assert!(ran.stderr.contains("a pack has its block map in it"), "{}", ran.stderr);
     }
     // Its front is looked at before anything is written.
     let mut bytes = room.read("any.name");
     bytes[512 + 20] ^= 1;
     room.write("rotten", &bytes);
-    let ran = flash(&room, &[&["rotten"], &with[..]].concat()).expect(1);
+    let ran = room.flash(&[&["rotten"], &with[..]].concat()).expect(1);
     golden("flash-pack-rotten.txt", &without_times(&ran.stderr));
 }
 
@@ -197,7 +184,7 @@ fn a_pack_boots_a_bare_board_by_the_loader_inside() {
     disk[at..at + loader.len()].copy_from_slice(&loader);
     room.write("disk.img", &disk);
     room.run(&["-q", "pack", "disk.img", "-o", "disk.mfpack"]).expect(0);
-    let board = flash(&room, &["--json", "disk.mfpack", "--virtual", "imx8mm"]).expect(0).last()["boards"][0].clone();
+    let board = room.flash(&["--json", "disk.mfpack", "--virtual", "imx8mm"]).expect(0).last()["boards"][0].clone();
     assert_eq!(board["state"], "proven");
     let inspected = room.run(&["--json", "inspect", "disk.mfpack"]).expect(0).last();
     assert_eq!(inspected["loaders"][0]["offset"], model.loader_offset(false), "{inspected}");
@@ -205,7 +192,7 @@ fn a_pack_boots_a_bare_board_by_the_loader_inside() {
 
 /// What a board was told is not asked here: nothing is written where the state is the one before.
 fn refused(room: &Room, args: &[&str], status: i32, says: &[&str]) {
-    let ran = flash(room, &[&["--json"], args].concat()).expect(status);
+    let ran = room.flash(&[&["--json"], args].concat()).expect(status);
     let error = ran.last();
     assert_eq!((&error["event"], &error["target_changed"]), (&"error".into(), &false.into()), "{error}");
     for words in says {
@@ -215,14 +202,14 @@ fn refused(room: &Room, args: &[&str], status: i32, says: &[&str]) {
 
 #[test]
 fn a_loader_that_the_board_would_not_boot_from_is_refused() {
-    let room = room(Model::Imx8mm);
+    let room = Room::to_flash(Model::Imx8mm);
     room.write("mp.bin", &flash_bin(Model::Imx8mp, 1));
     room.write("93.bin", &flash_bin(Model::Imx93, 1));
     room.write("words.txt", b"root:x:0:0:root:/root:/bin/sh\n");
     // By itself, for another chip as far as its load address tells; that can be overruled.
     let args = ["mp.bin", "--boot", "flash.bin", "--virtual", "imx8mm"];
     refused(&room, &args, 7, &["the loader is for i.MX8M Plus", "--allow-other-chip"]);
-    flash(&room, &[&args[..], &["--allow-other-chip"]].concat()).expect(0);
+    room.flash(&[&args[..], &["--allow-other-chip"]].concat()).expect(0);
     // Of the wrong kind, which cannot.
     let args = ["93.bin", "--boot", "flash.bin", "--virtual", "imx8mm", "--allow-other-chip"];
     refused(&room, &args, 7, &["but the loader is of containers (AHAB)"]);
@@ -233,7 +220,7 @@ fn a_loader_that_the_board_would_not_boot_from_is_refused() {
     refused(&room, &behind("93.bin"), 7, &["containers"]);
     refused(&room, &behind("words.txt"), 7, &["words.txt is no boot image"]);
     refused(&room, &["disk.wic", "--to", "boot0", "--virtual", "imx8mm"], 7, &["disk.wic is no boot image"]);
-    flash(&room, &behind("flash.bin")).expect(0);
+    room.flash(&behind("flash.bin")).expect(0);
     // One that does not fit, by itself and behind an image.
     let far = ["--boot-offset", "4M", "--virtual", "imx8mm"];
     refused(&room, &[&["flash.bin"], &far[..]].concat(), 7, &["would end at byte", "of boot0"]);
@@ -248,12 +235,12 @@ fn has_ivt(model: Model) -> bool {
 #[test]
 fn each_chip_takes_its_own_loader_and_no_other_chips() {
     for model in Model::ALL {
-        let room = room(model);
+        let room = Room::to_flash(model);
         let name = model.board().split('_').next().unwrap();
         // Where an i.MX8QXP looks depends on its revision.
         let place: &[&str] = if model == Model::Imx8qxp { &["--boot-offset", "32K"] } else { &[] };
         let on = |file| [&[file, "--boot", "flash.bin", "--virtual", name], place].concat();
-        flash(&room, &on("flash.bin")).expect(0);
+        room.flash(&on("flash.bin")).expect(0);
         for other in Model::ALL.into_iter().filter(|other| *other != model) {
             let loader = flash_bin(other, 1);
             // Of some containers nothing tells the chips.
@@ -268,16 +255,16 @@ fn each_chip_takes_its_own_loader_and_no_other_chips() {
 
 #[test]
 fn a_loader_is_not_written_over_an_sd_card() {
-    let room = room(Model::Imx8mm);
+    let room = Room::to_flash(Model::Imx8mm);
     let says = ["at 33.0 KiB (33792 bytes)", "dd if=flash.bin of=/dev/sdX bs=512 seek=66 conv=fsync"];
     refused(&room, &["flash.bin", "--to", "sd", "--virtual", "imx8mm"], 7, &says);
-    let ran = flash(&room, &["flash.bin", "--to", "emmc", "--virtual", "imx8mm"]).expect(0);
+    let ran = room.flash(&["flash.bin", "--to", "emmc", "--virtual", "imx8mm"]).expect(0);
     assert!(ran.stderr.contains("flash.bin is a boot image: of the eMMC only a boot partition is written"));
 }
 
 #[test]
 fn what_is_no_image_of_a_card_is_not_written_over_one() {
-    let room = room(Model::Imx8mm);
+    let room = Room::to_flash(Model::Imx8mm);
     let with = ["--boot", "flash.bin", "--virtual", "imx8mm"];
     room.write("words.txt", &b"root:x:0:0:root:/root:/bin/sh\n".repeat(100));
     room.gzip("words.txt", "words.gz");
@@ -286,7 +273,7 @@ fn what_is_no_image_of_a_card_is_not_written_over_one() {
             [&*format!("{image} has neither a partition table nor a loader"), "--allow-no-table", "--to PARTITION"];
         refused(&room, &[&[image], &with[..]].concat(), 7, &says);
     }
-    let ran = flash(&room, &[&["words.txt", "--allow-no-table"], &with[..]].concat()).expect(0);
+    let ran = room.flash(&[&["words.txt", "--allow-no-table"], &with[..]].concat()).expect(0);
     assert!(ran.stderr.contains("warning: words.txt has neither"), "{}", ran.stderr);
     let stdin = [&["flash", "-", "--dry-run"], &with[..]].concat();
     room.run_with_stdin(&stdin, &room.read("words.txt")).expect(7);
@@ -305,33 +292,33 @@ fn what_is_no_image_of_a_card_is_not_written_over_one() {
     let mut disk = room.read("disk.wic");
     disk[..512].copy_from_slice(&mbr(2048, 1 << 20));
     room.write("disk.img", &disk);
-    let ran = flash(&room, &[&["disk.img", "--dry-run"], &with[..]].concat()).expect(0);
+    let ran = room.flash(&[&["disk.img", "--dry-run"], &with[..]].concat()).expect(0);
     assert!(ran.stderr.contains("warning: partition 1"), "{}", ran.stderr);
 }
 
 #[test]
 fn what_is_kept_must_be_a_range_of_the_image() {
-    let room = room(Model::Imx8mm);
+    let room = Room::to_flash(Model::Imx8mm);
     let with = ["disk.wic", "--dry-run", "--virtual", "imx8mm", "--keep"];
-    let ran = flash(&room, &[&with[..], &["900M-901M"]].concat()).expect(0);
+    let ran = room.flash(&[&with[..], &["900M-901M"]].concat()).expect(0);
     assert!(ran.stderr.contains("warning: --keep 943718400-944766976: that is behind the end"), "{}", ran.stderr);
-    let ran = flash(&room, &[&with[..], &["5M-1M"]].concat()).expect(2);
+    let ran = room.flash(&[&with[..], &["5M-1M"]].concat()).expect(2);
     assert!(ran.stderr.contains("the end lies before the start"), "{}", ran.stderr);
-    let ran = flash(&room, &["disk.wic", "--virtual", "imx8mm", "--download", "1"]).expect(2);
+    let ran = room.flash(&["disk.wic", "--virtual", "imx8mm", "--download", "1"]).expect(2);
     assert!(ran.stderr.contains("it is 1M at least"), "{}", ran.stderr);
 }
 
 #[test]
 fn nothing_to_resume_and_a_boot_image_for_another_chip_are_said() {
-    let room = room(Model::Imx8mm);
+    let room = Room::to_flash(Model::Imx8mm);
     let args = ["disk.wic", "--boot", "flash.bin", "--virtual", "imx8mm", "--resume"];
-    let ran = flash(&room, &args).expect(0);
+    let ran = room.flash(&args).expect(0);
     let says = "1-1.1: nothing of this image was begun on this board; all is sent (--delta compares)";
     assert!(ran.stderr.contains(says), "{}", ran.stderr);
-    let notes = flash(&room, &[&["--json"], &args[..]].concat()).expect(0).objects();
+    let notes = room.flash(&[&["--json"], &args[..]].concat()).expect(0).objects();
     assert!(notes.iter().any(|object| object["event"] == "note" && object["note"] == "nothing_begun"));
     room.write("mp.bin", &flash_bin(Model::Imx8mp, 1));
-    let ran = flash(&room, &["disk.wic", "--boot", "mp.bin", "--virtual", "imx8mm"]);
+    let ran = room.flash(&["disk.wic", "--boot", "mp.bin", "--virtual", "imx8mm"]);
     let says = "mapflash: warning: 1-1.1: by its load address the boot image is for i.MX8M Plus";
     assert!(ran.stderr.contains(says), "{}", ran.stderr);
 }

@@ -6,6 +6,9 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use virtual_imx::model::Model;
+use virtual_imx::sample::flash_bin;
+
 /// A folder that goes away with the test; commands run in it, so that messages hold no random names.
 pub(crate) struct Room(tempfile::TempDir);
 
@@ -92,6 +95,20 @@ impl Room {
         file.write_all_at(&mbr(2048, 6144), 0).unwrap();
         self.run(&["create", "disk.wic", "-o", "disk.wic.bmap"]).expect(0);
         image
+    }
+
+    /// A room with the image of a card, its map, and a boot image for one chip, `flash.bin`.
+    pub(crate) fn to_flash(model: Model) -> Self {
+        let room = Self::new();
+        room.card();
+        room.write("flash.bin", &flash_bin(model, 1));
+        room
+    }
+
+    /// Runs `mapflash flash`; journals stay in the room.
+    pub(crate) fn flash(&self, args: &[&str]) -> Ran {
+        let mut command = self.command(&[&["flash"], args].concat());
+        command.env("XDG_STATE_HOME", self.path("state")).output().unwrap().into()
     }
 
     /// Packs a file by gzip.
