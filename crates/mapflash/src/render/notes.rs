@@ -127,4 +127,17 @@ mod tests {
         assert_eq!(json, serde_json::json!({ "setting": "/sys/x", "value": "80", "error": "no" }));
         assert_eq!(serde_json::to_value(facts(&Note::HolesUnknown)).unwrap(), serde_json::json!({}));
     }
+
+    /// Every name that [`name`] gives is in the document.
+    #[test]
+    fn every_note_is_documented() {
+        let (source, document) = (include_str!("notes.rs"), include_str!("../../../../docs/json.md"));
+        let (_, names) = source.split_once("fn name(").unwrap();
+        let (names, _) = names.split_once("_ =>").unwrap();
+        let names: Vec<&str> = names.split('"').skip(1).step_by(2).collect();
+        assert!(names.len() > 8, "{names:?}");
+        for name in names {
+            assert!(document.contains(&format!("`{name}`")), "{name} is not in docs/json.md");
+        }
+    }
 }
